@@ -1,0 +1,1 @@
+//! The configuration file: schema, defaults, errors that name file, key and line.

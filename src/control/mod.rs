@@ -1,0 +1,1 @@
+//! The life of the process: start, readiness, drain, HTTP. Reaches shards by mailbox only.

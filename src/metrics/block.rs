@@ -1,0 +1,268 @@
+//! One worker's counters: plain fields that only the worker writes.
+//!
+//! Nothing here is shared. In housekeeping the worker answers a report request of the control plane by filling the
+//! [`Block`] that came with it (counters are copied, histograms swapped), and sends it back by mailbox: no lock, no
+//! shared cache line, no allocation in the worker.
+
+use crate::drop::DropReason;
+use crate::port::PortStats;
+use crate::tcp::record::{Cause, ClosePath, CloseRecord, First};
+use crate::tcp::state::State;
+use hdrhistogram::Histogram;
+use std::time::Duration;
+
+/// Why a segment was sent again: the `kind` label of `finwheel_retransmissions_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Retransmission {
+    /// SYN of an active open.
+    Syn,
+    /// SYN-ACK of a half-open connection.
+    SynAck,
+    /// Data, after a timeout.
+    DataTimeout,
+    /// Data, after three duplicate acknowledgments.
+    DataFast,
+    /// A segment whose only new sequence number is the FIN.
+    Fin,
+    /// A zero-window probe.
+    Probe,
+}
+
+impl Retransmission {
+    /// All kinds in counter order.
+    pub const ALL: [Self; 6] = [
+        Self::Syn,
+        Self::SynAck,
+        Self::DataTimeout,
+        Self::DataFast,
+        Self::Fin,
+        Self::Probe,
+    ];
+    /// The value of the `kind` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Syn => "syn",
+            Self::SynAck => "syn_ack",
+            Self::DataTimeout => "data_timeout",
+            Self::DataFast => "data_fast",
+            Self::Fin => "fin",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// Why a RST was sent or what a received one hit: the `cause` label of `finwheel_resets_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ResetCause {
+    /// SYN or other segment to a port nobody listens on.
+    ClosedPort,
+    /// A segment for a connection that is not there.
+    NoConnection,
+    /// An unacceptable acknowledgment while half-open.
+    HalfOpen,
+    /// The service aborted, or closed with unread data.
+    Service,
+    /// Data after the close.
+    DataAfterClose,
+    /// A limit of time ended the connection.
+    Limit,
+    /// The peer reset a synchronized connection.
+    Established,
+}
+
+impl ResetCause {
+    /// All causes in counter order.
+    pub const ALL: [Self; 7] = [
+        Self::ClosedPort,
+        Self::NoConnection,
+        Self::HalfOpen,
+        Self::Service,
+        Self::DataAfterClose,
+        Self::Limit,
+        Self::Established,
+    ];
+    /// The value of the `cause` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClosedPort => "closed_port",
+            Self::NoConnection => "no_connection",
+            Self::HalfOpen => "half_open",
+            Self::Service => "service",
+            Self::DataAfterClose => "data_after_close",
+            Self::Limit => "limit",
+            Self::Established => "established",
+        }
+    }
+}
+
+const PATHS: usize = ClosePath::ALL.len();
+const FIRSTS: usize = First::ALL.len();
+const CAUSES: usize = Cause::ALL.len();
+
+/// Plain counters and gauges of one worker.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// Population by state (gauge); `LISTEN` counts listeners, `CLOSED` stays 0.
+    pub states: [u64; State::COUNT],
+    /// Highest population of `TIME_WAIT` (gauge).
+    pub time_wait_peak: u64,
+    /// Frames dropped, by [`DropReason`].
+    pub drops: [u64; DropReason::COUNT],
+    /// Connections opened by peers.
+    pub opened_passive: u64,
+    /// Connections opened from here.
+    pub opened_active: u64,
+    /// Half-open connections given up.
+    pub half_open_given_up: u64,
+    /// Closes by path, first, cause.
+    pub closes: [[[u64; CAUSES]; FIRSTS]; PATHS],
+    /// `TIME_WAIT` records expired.
+    pub time_wait_expired: u64,
+    /// `TIME_WAIT` records evicted because the table was full.
+    pub time_wait_evicted: u64,
+    /// `TIME_WAIT` records re-opened by a newer SYN.
+    pub time_wait_reopened: u64,
+    /// Retransmissions by [`Retransmission`].
+    pub retransmissions: [u64; Retransmission::ALL.len()],
+    /// RSTs sent, by [`ResetCause`].
+    pub resets_sent: [u64; ResetCause::ALL.len()],
+    /// RSTs received and accepted, by [`ResetCause`].
+    pub resets_received: [u64; ResetCause::ALL.len()],
+    /// Challenge ACKs sent.
+    pub challenge_acks: u64,
+    /// Frames passed on to the next worker.
+    pub misdirected_out: u64,
+    /// Frames received from another worker.
+    pub misdirected_in: u64,
+    /// Chunks of the buffer pool in use (gauge).
+    pub chunks_used: u64,
+    /// Chunks of the buffer pool (gauge).
+    pub chunks_total: u64,
+    /// Events that the transition table calls impossible: an engine fault when not 0.
+    pub illegal_transitions: u64,
+    /// Microseconds of turns that found work.
+    pub busy_us: u64,
+    /// Microseconds of turns that found none, asleep or spinning.
+    pub idle_us: u64,
+    /// Loop turns.
+    pub turns: u64,
+    /// The port's own counters.
+    pub port: PortStats,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            states: [0; State::COUNT],
+            time_wait_peak: 0,
+            drops: [0; DropReason::COUNT],
+            opened_passive: 0,
+            opened_active: 0,
+            half_open_given_up: 0,
+            closes: [[[0; CAUSES]; FIRSTS]; PATHS],
+            time_wait_expired: 0,
+            time_wait_evicted: 0,
+            time_wait_reopened: 0,
+            retransmissions: [0; Retransmission::ALL.len()],
+            resets_sent: [0; ResetCause::ALL.len()],
+            resets_received: [0; ResetCause::ALL.len()],
+            challenge_acks: 0,
+            misdirected_out: 0,
+            misdirected_in: 0,
+            chunks_used: 0,
+            chunks_total: 0,
+            illegal_transitions: 0,
+            busy_us: 0,
+            idle_us: 0,
+            turns: 0,
+            port: PortStats::default(),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts a dropped frame.
+    pub fn drop_frame(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+    /// Counts a retransmission.
+    pub fn retransmit(&mut self, kind: Retransmission) {
+        self.retransmissions[kind as usize] += 1;
+    }
+    /// Counts the end of a connection.
+    pub fn close(&mut self, r: &CloseRecord) {
+        self.closes[r.path as usize][r.first as usize][r.cause as usize] += 1;
+    }
+    /// Closes by one path, whatever the rest.
+    #[must_use]
+    pub fn closes_by_path(&self, path: ClosePath) -> u64 {
+        self.closes[path as usize].iter().flatten().sum()
+    }
+    /// RSTs sent and accepted.
+    #[must_use]
+    pub fn resets(&self) -> u64 {
+        self.resets_sent.iter().chain(&self.resets_received).sum()
+    }
+}
+
+/// Longest latency a histogram can hold, in microseconds (10 minutes): what is longer is recorded as this.
+pub const HISTOGRAM_MAX_US: u64 = 600_000_000;
+
+/// Latency histograms of one worker, in microseconds. They hold what was recorded since the last report.
+#[derive(Clone, Debug)]
+pub struct Histograms {
+    /// From the first FIN to the end of the connection, by [`ClosePath`].
+    pub close: [Histogram<u64>; PATHS],
+    /// From SYN to the acknowledgment of our SYN-ACK.
+    pub handshake: Histogram<u64>,
+}
+
+impl Default for Histograms {
+    fn default() -> Self {
+        Self {
+            close: std::array::from_fn(|_| histogram()),
+            handshake: histogram(),
+        }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    // The bounds are constants that hdrhistogram accepts: 1 <= low, 2 * low <= high, 0 < digits <= 5.
+    Histogram::new_with_bounds(1, HISTOGRAM_MAX_US, 2)
+        .unwrap_or_else(|e| unreachable!("constant bounds: {e}"))
+}
+
+impl Histograms {
+    /// Records the time a close took.
+    pub fn record_close(&mut self, path: ClosePath, took: Duration) {
+        self.close[path as usize].saturating_record(clamp(took));
+    }
+    /// Records the time a handshake took.
+    pub fn record_handshake(&mut self, took: Duration) {
+        self.handshake.saturating_record(clamp(took));
+    }
+    /// Forgets everything, keeping the memory.
+    pub fn reset(&mut self) {
+        self.close.iter_mut().for_each(Histogram::reset);
+        self.handshake.reset();
+    }
+}
+
+fn clamp(d: Duration) -> u64 {
+    u64::try_from(d.as_micros())
+        .unwrap_or(u64::MAX)
+        .clamp(1, HISTOGRAM_MAX_US)
+}
+
+/// What a worker reports.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// Counters since start and gauges now.
+    pub counters: Counters,
+    /// Latencies since the last report.
+    pub histograms: Histograms,
+}

@@ -1,0 +1,1 @@
+//! Throwaway namespaces, veth pairs and kernel peers for the demo and the tests.

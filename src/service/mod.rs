@@ -1,0 +1,75 @@
+//! What runs on top of a connection.
+//!
+//! A [`Service`] lives in one worker and serves all connections of one listener there; it never blocks and keeps
+//! no lock. The engine calls it run to completion, inside the processing of a frame or a timer, and gives it a
+//! [`Context`]: the connection it is about. A service that needs state per connection keeps it in its own slab
+//! and stores the key in the context's `user` word, so an idle connection costs nothing.
+//!
+//! The life of a connection as a service sees it:
+//!
+//! ```text
+//! opened ─▶ data* / writable* ─▶ peer_closed? ─▶ data never again; writable* ─▶ closed(record)
+//! ```
+//!
+//! `closed` is the last call, exactly once for each `opened`, however the connection ended.
+
+use crate::tcp::record::CloseRecord;
+use crate::time::Time;
+use crate::wire::Tuple;
+
+/// The connection a service call is about.
+pub trait Context {
+    /// The connection's name.
+    fn tuple(&self) -> Tuple;
+    /// Now.
+    fn now(&self) -> Time;
+    /// The word the service stored with the connection; 0 at first.
+    fn user(&self) -> u32;
+    /// Stores a word with the connection.
+    fn set_user(&mut self, word: u32);
+    /// Bytes that [`Context::send`] would take now.
+    fn send_space(&self) -> usize;
+    /// Appends bytes to the send buffer and returns how many it took; fewer than offered when the buffer or the
+    /// worker's pool is full ([`Service::writable`] tells when there is room again), none after a close.
+    fn send(&mut self, bytes: &[u8]) -> usize;
+    /// Bytes accepted by `send` and not yet acknowledged by the peer.
+    fn unacknowledged(&self) -> usize;
+    /// Half-close: FIN after everything sent so far; data from the peer is still delivered.
+    fn shutdown(&mut self);
+    /// Full close: FIN after everything sent so far. Data that is unread or arrives later is answered with RST
+    /// (RFC 2525 §2.17, RFC 9293 §3.6.1).
+    fn close(&mut self);
+    /// Lingering close: FIN after everything sent so far; what still arrives is read and discarded up to the
+    /// listener's limit of bytes and time, so that a RST does not destroy the response on its way.
+    fn close_lingering(&mut self);
+    /// RST now; buffers are dropped.
+    fn abort(&mut self);
+}
+
+/// The application above TCP. See the module's head for the order of calls.
+pub trait Service {
+    /// The handshake is complete.
+    fn opened(&mut self, cx: &mut dyn Context);
+
+    /// In-order bytes. Returns how many were consumed; the engine keeps the rest (and closes the window as it
+    /// fills) and offers it again, with what came after, when more arrives or when send space is freed.
+    fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize;
+
+    /// Send space was freed after `send` had taken less than offered. Unread bytes are offered again by `data`
+    /// before this is called.
+    fn writable(&mut self, cx: &mut dyn Context) {
+        let _ = cx;
+    }
+
+    /// The peer's FIN arrived and everything before it was consumed. The connection stays in `CLOSE_WAIT`, and can
+    /// send, until the service calls `close` or `shutdown`: now or later.
+    fn peer_closed(&mut self, cx: &mut dyn Context);
+
+    /// The worker is asked to end its connections. The default closes lingering, after what was sent so far.
+    fn drain(&mut self, cx: &mut dyn Context) {
+        cx.close_lingering();
+    }
+
+    /// The connection ended: it left for `TIME_WAIT` or is gone. `user` is the word stored with it.
+    fn closed(&mut self, tuple: &Tuple, user: u32, record: &CloseRecord);
+}

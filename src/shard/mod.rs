@@ -1,0 +1,1 @@
+//! One worker: tables, wheels and the loop.

@@ -1,0 +1,1 @@
+//! Seeded simulation of whole shards over the simulated link.

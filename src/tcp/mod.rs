@@ -1,0 +1,4 @@
+//! The protocol, sans-IO.
+
+pub mod record;
+pub mod state;

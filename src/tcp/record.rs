@@ -1,0 +1,211 @@
+//! The close record: who ended a connection, why, and how it went.
+//!
+//! One is made for every connection that was opened, when it enters `TIME_WAIT` or `CLOSED`. It is what the service
+//! is told, what the close metrics are made of, and what answers "who closed, and why?".
+
+use crate::time::Time;
+use crate::wire::Tuple;
+use std::time::Duration;
+
+/// How a connection was closed, in one word: the `path` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ClosePath {
+    /// The peer's FIN came first; we closed with nothing more to say.
+    Passive,
+    /// Our FIN went first; the peer closed with nothing more to say.
+    Active,
+    /// One side's FIN came first and the other went on sending data before its own.
+    HalfClose,
+    /// Both FINs crossed (through `CLOSING`).
+    Simultaneous,
+    /// A RST ended it, sent or received.
+    Reset,
+    /// A time limit ended it without both FINs acknowledged.
+    Timeout,
+}
+
+impl ClosePath {
+    /// All paths in counter order.
+    pub const ALL: [Self; 6] = [
+        Self::Passive,
+        Self::Active,
+        Self::HalfClose,
+        Self::Simultaneous,
+        Self::Reset,
+        Self::Timeout,
+    ];
+    /// The value of the `path` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passive => "passive",
+            Self::Active => "active",
+            Self::HalfClose => "half_close",
+            Self::Simultaneous => "simultaneous",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+        }
+    }
+    /// Whether both sides' FINs were exchanged and acknowledged.
+    #[must_use]
+    pub const fn graceful(self) -> bool {
+        match self {
+            Self::Passive | Self::Active | Self::HalfClose | Self::Simultaneous => true,
+            Self::Reset | Self::Timeout => false,
+        }
+    }
+}
+
+/// Who sent the first FIN or RST: the `first` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum First {
+    /// This side.
+    Us,
+    /// The peer.
+    Peer,
+    /// Both, crossing.
+    Both,
+    /// Nobody: a limit ended it.
+    Nobody,
+}
+
+impl First {
+    /// All values in counter order.
+    pub const ALL: [Self; 4] = [Self::Us, Self::Peer, Self::Both, Self::Nobody];
+    /// The value of the `first` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Us => "us",
+            Self::Peer => "peer",
+            Self::Both => "both",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+/// Why the connection ended; the first cause stays: the `cause` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Cause {
+    /// The peer sent the first FIN.
+    Peer,
+    /// Our service closed.
+    Service,
+    /// No data for the listener's idle limit.
+    Idle,
+    /// The worker was drained.
+    Drain,
+    /// Retransmissions unanswered for the give-up time.
+    GiveUp,
+    /// `FIN_WAIT_2` for longer than its limit with nobody reading.
+    FinWait2Limit,
+    /// The service kept the connection in `CLOSE_WAIT` beyond the limit.
+    CloseWaitLimit,
+    /// The lingering close reached its limit of bytes or time.
+    LingerLimit,
+    /// Closed with unread data (RFC 2525 §2.17).
+    UnreadData,
+    /// The peer sent data after we had closed for good.
+    DataAfterClose,
+    /// The peer sent RST.
+    PeerReset,
+    /// Our service aborted.
+    Abort,
+    /// The peer's SYN restarted the connection from `SYN_RECEIVED`, or an active open was refused.
+    Refused,
+}
+
+impl Cause {
+    /// All causes in counter order.
+    pub const ALL: [Self; 13] = [
+        Self::Peer,
+        Self::Service,
+        Self::Idle,
+        Self::Drain,
+        Self::GiveUp,
+        Self::FinWait2Limit,
+        Self::CloseWaitLimit,
+        Self::LingerLimit,
+        Self::UnreadData,
+        Self::DataAfterClose,
+        Self::PeerReset,
+        Self::Abort,
+        Self::Refused,
+    ];
+    /// The value of the `cause` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Service => "service",
+            Self::Idle => "idle",
+            Self::Drain => "drain",
+            Self::GiveUp => "give_up",
+            Self::FinWait2Limit => "fin_wait_2_limit",
+            Self::CloseWaitLimit => "close_wait_limit",
+            Self::LingerLimit => "linger_limit",
+            Self::UnreadData => "unread_data",
+            Self::DataAfterClose => "data_after_close",
+            Self::PeerReset => "peer_reset",
+            Self::Abort => "abort",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Time spent in each closing state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClosingTimes {
+    /// In `FIN_WAIT_1`.
+    pub fin_wait_1: Duration,
+    /// In `FIN_WAIT_2`.
+    pub fin_wait_2: Duration,
+    /// In `CLOSE_WAIT`.
+    pub close_wait: Duration,
+    /// In `CLOSING`.
+    pub closing: Duration,
+    /// In `LAST_ACK`.
+    pub last_ack: Duration,
+}
+
+impl ClosingTimes {
+    /// From the first FIN to the end.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.fin_wait_1 + self.fin_wait_2 + self.close_wait + self.closing + self.last_ack
+    }
+}
+
+/// How one connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseRecord {
+    /// The connection.
+    pub tuple: Tuple,
+    /// Number of the listener in the configuration; `None` for one that was opened from here.
+    pub listener: Option<u16>,
+    /// When the handshake completed (or the active open began, if it never did).
+    pub opened_at: Time,
+    /// When it entered `TIME_WAIT` or `CLOSED`.
+    pub closed_at: Time,
+    /// How.
+    pub path: ClosePath,
+    /// Who was first.
+    pub first: First,
+    /// Why.
+    pub cause: Cause,
+    /// How often our FIN was retransmitted.
+    pub fin_retransmissions: u32,
+    /// Where the time went.
+    pub times: ClosingTimes,
+    /// Bytes sent and never acknowledged.
+    pub unacknowledged: u32,
+    /// Payload bytes received in order.
+    pub bytes_in: u64,
+    /// Payload bytes sent and acknowledged.
+    pub bytes_out: u64,
+    /// Whether the record leaves a `TIME_WAIT` behind.
+    pub time_wait: bool,
+}

@@ -1,0 +1,155 @@
+//! Addresses: link layer, IP, and the 4-tuple that names a connection.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// An IPv4 or IPv6 address in 16 bytes; IPv4 in its mapped form (RFC 4291 §2.5.5.2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Addr([u8; 16]);
+
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+impl Addr {
+    /// From the 4 bytes of an IPv4 header.
+    #[must_use]
+    pub fn v4(octets: [u8; 4]) -> Self {
+        let mut a = [0; 16];
+        a[..12].copy_from_slice(&MAPPED);
+        a[12..].copy_from_slice(&octets);
+        Self(a)
+    }
+    /// From the 16 bytes of an IPv6 header.
+    #[must_use]
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        Self(octets)
+    }
+    /// The 4 bytes, if it is an IPv4 address.
+    #[must_use]
+    pub fn as_v4(&self) -> Option<[u8; 4]> {
+        self.0.strip_prefix(&MAPPED).and_then(|r| r.try_into().ok())
+    }
+    /// Whether it is an IPv4 address.
+    #[must_use]
+    pub fn is_v4(&self) -> bool {
+        self.0[..12] == MAPPED
+    }
+    /// All 16 bytes.
+    #[must_use]
+    pub const fn octets(&self) -> &[u8; 16] {
+        &self.0
+    }
+    /// As the standard library's type.
+    #[must_use]
+    pub fn to_ip(self) -> IpAddr {
+        match self.as_v4() {
+            Some(o) => IpAddr::V4(Ipv4Addr::from(o)),
+            None => IpAddr::V6(Ipv6Addr::from(self.0)),
+        }
+    }
+    /// Whether a TCP connection can have this address as an end: not unspecified, multicast or the limited
+    /// broadcast.
+    #[must_use]
+    pub fn is_unicast(&self) -> bool {
+        match self.to_ip() {
+            IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast()),
+            IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast()),
+        }
+    }
+}
+
+impl From<IpAddr> for Addr {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(a) => Self::v4(a.octets()),
+            IpAddr::V6(a) => Self::v6(a.octets()),
+        }
+    }
+}
+
+impl fmt::Debug for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.to_ip(), f)
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.to_ip(), f)
+    }
+}
+
+/// An address and a port.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// IP address.
+    pub addr: Addr,
+    /// TCP port, host order.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// From an address and a port.
+    #[must_use]
+    pub const fn new(addr: Addr, port: u16) -> Self {
+        Self { addr, port }
+    }
+    /// As the standard library's type.
+    #[must_use]
+    pub fn to_socket(self) -> SocketAddr {
+        SocketAddr::new(self.addr.to_ip(), self.port)
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(s: SocketAddr) -> Self {
+        Self::new(s.ip().into(), s.port())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.to_socket(), f)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.to_socket(), f)
+    }
+}
+
+/// What names a connection, as seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tuple {
+    /// Our end.
+    pub local: Endpoint,
+    /// The peer's end.
+    pub remote: Endpoint,
+}
+
+impl Tuple {
+    /// Whether the connection runs over IPv4.
+    #[must_use]
+    pub fn is_v4(&self) -> bool {
+        self.remote.addr.is_v4()
+    }
+    /// The same connection as the peer sees it.
+    #[must_use]
+    pub const fn flipped(self) -> Self {
+        Self {
+            local: self.remote,
+            remote: self.local,
+        }
+    }
+}
