@@ -6,52 +6,11 @@
 
 use crate::drop::DropReason;
 use crate::port::PortStats;
+pub use crate::tcp::output::Retransmission;
 use crate::tcp::record::{Cause, ClosePath, CloseRecord, First};
 use crate::tcp::state::State;
 use hdrhistogram::Histogram;
 use std::time::Duration;
-
-/// Why a segment was sent again: the `kind` label of `finwheel_retransmissions_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Retransmission {
-    /// SYN of an active open.
-    Syn,
-    /// SYN-ACK of a half-open connection.
-    SynAck,
-    /// Data, after a timeout.
-    DataTimeout,
-    /// Data, after three duplicate acknowledgments.
-    DataFast,
-    /// A segment whose only new sequence number is the FIN.
-    Fin,
-    /// A zero-window probe.
-    Probe,
-}
-
-impl Retransmission {
-    /// All kinds in counter order.
-    pub const ALL: [Self; 6] = [
-        Self::Syn,
-        Self::SynAck,
-        Self::DataTimeout,
-        Self::DataFast,
-        Self::Fin,
-        Self::Probe,
-    ];
-    /// The value of the `kind` label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Syn => "syn",
-            Self::SynAck => "syn_ack",
-            Self::DataTimeout => "data_timeout",
-            Self::DataFast => "data_fast",
-            Self::Fin => "fin",
-            Self::Probe => "probe",
-        }
-    }
-}
 
 /// Why a RST was sent or what a received one hit: the `cause` label of `finwheel_resets_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
