@@ -24,7 +24,7 @@ impl Conn {
             self.set_cause(cause);
         }
         self.progress_at = env.now;
-        let _ = self.event(Event::Close, env.now);
+        self.event(Event::Close, env);
     }
 
     /// Full close: nobody reads any more. With unread data the peer must know that it was not read: RST
@@ -100,7 +100,7 @@ impl Conn {
         }
         self.account.cause = Some(cause);
         self.account.ended_by = Some(path);
-        let _ = self.event(event, env.now);
+        self.event(event, env);
         self.rtx_at = crate::time::Time::NEVER;
         self.ack_at = crate::time::Time::NEVER;
     }
@@ -118,7 +118,7 @@ impl Conn {
         } else if self.state() == State::FinWait1 {
             self.flags.set(ConnFlags::CROSSED);
         }
-        let _ = self.event(Event::Fin, env.now);
+        self.event(Event::Fin, env);
         if self.state() == State::TimeWait {
             self.rtx_at = crate::time::Time::NEVER;
         }

@@ -13,6 +13,7 @@ use super::recvbuf::RecvBuf;
 use super::rtt::Rtt;
 use super::sendbuf::SendBuf;
 use super::state::{Event, State, Transition, transition};
+use super::state_log::StateLog;
 use super::syn_rcvd::SynRcvd;
 use crate::time::Time;
 use crate::wire::{L2, SeqNum, Tuple};
@@ -25,6 +26,8 @@ pub struct Env<'a> {
     pub cfg: &'a TcpConfig,
     /// The worker's chunks.
     pub pool: &'a mut ChunkPool,
+    /// The worker's account of states and transitions.
+    pub log: &'a mut StateLog,
 }
 
 /// Facts of a connection that are true or false.
@@ -202,15 +205,15 @@ pub struct ActiveOpen {
 impl Conn {
     /// A connection opened from here, about to send its SYN.
     #[must_use]
-    pub fn connect(open: &ActiveOpen, cfg: &TcpConfig, secret: &Secret, now: Time) -> Self {
-        let iss = secret.isn(&open.tuple, now);
-        let mut c = Self::blank(open.tuple, open.l2, iss, cfg, now);
+    pub fn connect(open: &ActiveOpen, secret: &Secret, env: &mut Env<'_>) -> Self {
+        let iss = secret.isn(&open.tuple, env.now);
+        let mut c = Self::blank(open.tuple, open.l2, iss, env.cfg, env.now);
         c.service = open.service;
         c.user = open.user;
         c.ts_offset = secret.ts_offset(&open.tuple);
-        c.rcv_scale = cfg.window_scale();
+        c.rcv_scale = env.cfg.window_scale();
         c.flags.set(ConnFlags::ACTIVE | ConnFlags::SEND_SYN);
-        let _ = c.event(Event::ActiveOpen, now);
+        c.event(Event::ActiveOpen, env);
         c
     }
 
@@ -322,14 +325,14 @@ impl Conn {
         self.state
     }
 
-    /// The one place that changes the state: does what the table says and keeps the account of the close.
-    pub(super) fn event(&mut self, event: Event, now: Time) -> Transition {
-        let t = transition(self.state, event);
-        match t {
+    /// The one place that changes the state: does what the table says, counts it, and keeps the account of the close.
+    pub(super) fn event(&mut self, event: Event, env: &mut Env<'_>) {
+        let from = self.state;
+        let spent = env.now.since(self.account.state_since);
+        match transition(from, event) {
             Transition::To(to) => {
-                let spent = now.since(self.account.state_since);
                 let times = &mut self.account.times;
-                match self.state {
+                match from {
                     State::FinWait1 => times.fin_wait_1 += spent,
                     State::FinWait2 => times.fin_wait_2 += spent,
                     State::CloseWait => times.close_wait += spent,
@@ -342,13 +345,13 @@ impl Conn {
                     | State::Established
                     | State::TimeWait => {}
                 }
-                self.account.state_since = now;
+                self.account.state_since = env.now;
                 self.state = to;
+                env.log.moved(from, event, to);
             }
-            Transition::Stay | Transition::Impossible => {}
+            Transition::Stay => env.log.moved(from, event, from),
+            Transition::Impossible => env.log.impossible(from, event),
         }
-        debug_assert!(t != Transition::Impossible, "{event:?} in {:?}", self.state);
-        t
     }
 
     /// Whether the connection was opened from here.

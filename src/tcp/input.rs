@@ -90,7 +90,7 @@ impl Conn {
         self.take_syn(env, h);
         if !acceptable {
             // Simultaneous open (§3.5, figure 7): our SYN goes again, with the ACK of theirs.
-            let _ = self.event(Event::Syn, env.now);
+            self.event(Event::Syn, env);
             self.snd_nxt = self.iss;
             self.flags.set(ConnFlags::SEND_SYN);
             return Ok(Delivery::default());
@@ -99,7 +99,7 @@ impl Conn {
         self.handshake_acknowledged(env, h);
         self.snd_wnd = u32::from(h.window);
         self.max_snd_wnd = self.snd_wnd;
-        let _ = self.event(Event::SynAck, env.now);
+        self.event(Event::SynAck, env);
         self.account.opened_at = env.now;
         self.flags.set(ConnFlags::ACK_NOW);
         let mut d = self.take_text(env, h, self.rcv_nxt, payload);
@@ -221,11 +221,11 @@ impl Conn {
     }
 
     /// RFC 5961 §4.2: a SYN never ends a synchronized connection; it is answered with where we are.
-    fn check_syn(&mut self, env: &Env<'_>, h: &Header) -> Check {
+    fn check_syn(&mut self, env: &mut Env<'_>, h: &Header) -> Check {
         if !h.flags.syn() {
             return Ok(());
         }
-        let _ = self.event(Event::Syn, env.now);
+        self.event(Event::Syn, env);
         if self.state() == State::SynReceived && h.seq + 1 == self.rcv_nxt && !h.flags.ack() {
             self.snd_nxt = self.iss;
             self.flags.set(ConnFlags::SEND_SYN);
@@ -255,7 +255,7 @@ impl Conn {
             if !(h.ack.after(self.snd_una) && h.ack.at_or_before(self.snd_max)) {
                 return Err(Verdict::Reset(h.ack));
             }
-            let _ = self.event(Event::AckOfSyn, env.now);
+            self.event(Event::AckOfSyn, env);
             self.account.opened_at = env.now;
             self.snd_una = self.iss + 1;
             self.snd_nxt = self.snd_nxt.max(self.snd_una);
@@ -329,7 +329,7 @@ impl Conn {
         self.rtx_at = if flight == 0 { Time::NEVER } else { env.now + self.rtt.rto() };
         if fin {
             self.flags.set(ConnFlags::FIN_ACKED);
-            let _ = self.event(Event::AckOfFin, env.now);
+            self.event(Event::AckOfFin, env);
         }
     }
 
@@ -400,6 +400,9 @@ impl Conn {
             // Cut at the window's edge, or bytes beyond the FIN: the peer hears how far it was taken.
             self.flags.set(ConnFlags::ACK_NOW);
         }
+        if matches!(self.state(), State::FinWait1 | State::FinWait2) {
+            self.flags.set(ConnFlags::HALF_CLOSE);
+        }
         let range = (start - seq) as usize..(end - seq) as usize;
         if start == self.rcv_nxt {
             d.in_order = range;
@@ -415,6 +418,7 @@ impl Conn {
         match self.rcvbuf.insert(env.pool, self.rcv_nxt, seq, bytes) {
             Ok(()) => {}
             Err(Refused::NoChunk) => d.lost = Some(DropReason::NoChunk),
+            Err(Refused::OutOfSpan) => d.lost = Some(DropReason::OutOfWindow),
             Err(Refused::TooManyRanges) => d.lost = Some(DropReason::OutOfOrderLimit),
         }
     }
@@ -429,9 +433,6 @@ impl Conn {
         let joined = self.rcvbuf.advance(env.pool, self.rcv_nxt);
         self.rcv_nxt += joined;
         self.account.bytes_in += n as u64 + u64::from(joined);
-        if matches!(self.state(), State::FinWait1 | State::FinWait2) {
-            self.flags.set(ConnFlags::HALF_CLOSE);
-        }
         self.unacked_segments = self.unacked_segments.saturating_add(1);
         if joined > 0 || self.unacked_segments >= 2 || self.rcvbuf.buffered_ooo() > 0 {
             self.flags.set(ConnFlags::ACK_NOW);

@@ -23,6 +23,7 @@ pub mod recvbuf;
 pub mod rtt;
 pub mod sendbuf;
 pub mod state;
+pub mod state_log;
 pub mod syn_rcvd;
 pub mod time_wait;
 pub mod timers;

@@ -261,7 +261,7 @@ impl Conn {
 
     /// Payload bytes that fit beside the options: the MSS counts both (RFC 6691).
     fn room(&self, options: &Options) -> usize {
-        usize::from(self.mss).saturating_sub(crate::wire::emit::options_len(options))
+        usize::from(self.mss).saturating_sub(crate::wire::options_len(options))
     }
 
     /// The window field: how far the right edge is from `rcv_nxt`. The edge moves only right, and only by a worthwhile
