@@ -1,1 +1,3 @@
 //! One worker: tables, wheels and the loop.
+
+pub mod wheel;
