@@ -1,3 +1,5 @@
 //! One worker: tables, wheels and the loop.
 
+pub mod bulk_wheel;
+pub mod slab;
 pub mod wheel;
