@@ -240,14 +240,13 @@ mod tests {
             let mut lent: Vec<u32> = Vec::new();
             for (take, pick) in ops {
                 if take {
-                    match pool.alloc() {
-                        Some(id) => {
-                            prop_assert!(!lent.contains(&id));
-                            // What a chunk holds is its owner's alone.
-                            pool.push(id, &id.to_be_bytes());
-                            lent.push(id);
-                        }
-                        None => prop_assert_eq!(lent.len(), 9),
+                    if let Some(id) = pool.alloc() {
+                        prop_assert!(!lent.contains(&id));
+                        // What a chunk holds is its owner's alone.
+                        pool.push(id, &id.to_be_bytes());
+                        lent.push(id);
+                    } else {
+                        prop_assert_eq!(lent.len(), 9);
                     }
                 } else if !lent.is_empty() {
                     let id = lent.swap_remove(usize::from(pick) % lent.len());

@@ -170,13 +170,13 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Op {
     /// A segment at this distance from `rcv_nxt` (negative: behind it), this long, of this fill.
-    Segment(i32, usize, u8),
+    Segment(isize, usize, u8),
     Read(usize),
     Renege,
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let at = prop_oneof![3 => Just(0), 2 => -3000..3000i32, 4 => 0..40_000i32];
+    let at = prop_oneof![3 => Just(0), 2 => -3000..3000isize, 4 => 0..40_000isize];
     let len = prop_oneof![1..9000usize, 1..40usize, Just(1460)];
     prop_oneof![
         12 => (at, len, any::<u8>()).prop_map(|(a, l, f)| Op::Segment(a, l, f)),
@@ -197,7 +197,7 @@ proptest! {
         for op in ops {
             match op {
                 Op::Segment(at, len, fill) => {
-                    let at = (m.nxt as i64 + i64::from(at)).max(0) as usize;
+                    let at = m.nxt.saturating_add_signed(at);
                     if at + len > STREAM {
                         continue;
                     }
