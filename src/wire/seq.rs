@@ -21,7 +21,7 @@ impl SeqNum {
     /// `self < other` modulo 2³².
     #[must_use]
     pub const fn before(self, other: Self) -> bool {
-        (self.0.wrapping_sub(other.0) as i32) < 0
+        self.0.wrapping_sub(other.0).cast_signed() < 0
     }
     /// `self > other` modulo 2³².
     #[must_use]
