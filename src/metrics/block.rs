@@ -8,7 +8,7 @@ use crate::drop::DropReason;
 use crate::port::PortStats;
 pub use crate::tcp::output::Retransmission;
 use crate::tcp::record::{Cause, ClosePath, CloseRecord, First};
-use crate::tcp::state::State;
+use crate::tcp::state::{Event, State};
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
@@ -101,6 +101,14 @@ pub struct Counters {
     pub chunks_used: u64,
     /// Chunks of the buffer pool (gauge).
     pub chunks_total: u64,
+    /// ICMP "too big" errors that quote a segment in flight.
+    pub icmp_too_big: u64,
+    /// ICMP hard errors that quote a segment in flight; they end nothing.
+    pub icmp_hard: u64,
+    /// ICMP soft errors that quote a segment in flight.
+    pub icmp_soft: u64,
+    /// How often each (state, event) pair of the transition table happened.
+    pub transitions: [[u64; Event::COUNT]; State::COUNT],
     /// Events that the transition table calls impossible: an engine fault when not 0.
     pub illegal_transitions: u64,
     /// Microseconds of turns that found work.
@@ -134,6 +142,10 @@ impl Default for Counters {
             misdirected_in: 0,
             chunks_used: 0,
             chunks_total: 0,
+            icmp_too_big: 0,
+            icmp_hard: 0,
+            icmp_soft: 0,
+            transitions: [[0; Event::COUNT]; State::COUNT],
             illegal_transitions: 0,
             busy_us: 0,
             idle_us: 0,

@@ -7,6 +7,8 @@
 //! Two ports: [`xsk`] is an AF_XDP socket on one queue of a real interface, [`mem`] one end of a simulated link
 //! under a simulated clock.
 
+pub mod mem;
+
 pub use crate::wire::Checksums;
 
 use std::io;

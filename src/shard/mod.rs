@@ -35,7 +35,6 @@ use crate::port::{BURST, Frame, Port};
 use crate::service::Service;
 use crate::tcp::TcpConfig;
 use crate::tcp::chunk::{CHUNK_BYTES, ChunkPool};
-use crate::tcp::conn::Env;
 use crate::tcp::isn::Secret;
 use crate::tcp::state_log::StateLog;
 use crate::time::Time;
@@ -133,18 +132,6 @@ enum Drain {
     Told,
 }
 
-impl Core {
-    /// What a call into a connection needs, beside the connection.
-    fn env<'a>(
-        now: Time,
-        cfg: &'a TcpConfig,
-        pool: &'a mut ChunkPool,
-        log: &'a mut StateLog,
-    ) -> Env<'a> {
-        Env { now, cfg, pool, log }
-    }
-}
-
 /// A worker's shard.
 pub struct Shard<P> {
     port: P,
@@ -174,7 +161,7 @@ impl<P: Port> Shard<P> {
         services.extend(parts.client);
         let core = Core {
             now: parts.now,
-            tables: Tables::new(&parts.capacity, parts.index_key, parts.now),
+            tables: Tables::new(&parts.capacity, parts.index_key, parts.tcp.time_wait, parts.now),
             pool: ChunkPool::new(parts.capacity.chunks),
             log,
             listeners,

@@ -19,6 +19,7 @@ use crate::tcp::syn_rcvd::SynRcvd;
 use crate::tcp::time_wait::TimeWait;
 use crate::time::Time;
 use crate::wire::Tuple;
+use std::time::Duration;
 
 /// Width of a `TIME_WAIT` tick in milliseconds: a record stays up to this much longer than 2MSL. Smaller makes more
 /// slots and no user happier; larger makes the bulk of one tick longer.
@@ -61,17 +62,17 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(c: &Capacity, key: (u64, u64), now: Time) -> Self {
+    pub(super) fn new(c: &Capacity, key: (u64, u64), time_wait: Duration, now: Time) -> Self {
         let ms = now.millis();
         Self {
             hasher: TupleHasher::new(key.0, key.1),
-            index: Index::with_capacity(c.connections + c.half_open + c.time_wait),
-            half: Slab::with_capacity(c.half_open),
+            index: Index::new(c.connections + c.half_open + c.time_wait),
+            half: Slab::new(c.half_open),
             half_wheel: TimerWheel::new(c.half_open, ms),
-            conns: Slab::with_capacity(c.connections),
+            conns: Slab::new(c.connections),
             conn_wheel: TimerWheel::new(c.connections, ms),
-            waits: Slab::with_capacity(c.time_wait),
-            wait_wheel: BulkWheel::new(c.time_wait, WAIT_TICK_MS, ms),
+            waits: Slab::new(c.time_wait),
+            wait_wheel: BulkWheel::new(c.time_wait, WAIT_TICK_MS, time_wait.as_millis() as u64, ms),
             held: 0,
         }
     }
@@ -98,7 +99,7 @@ impl Tables {
 
     /// What this tuple is here.
     pub(super) fn find(&self, hash: u64, tuple: &Tuple) -> Found {
-        match self.index.find(hash, |h| self.tuple_of(h) == Some(tuple)) {
+        match self.index.find(hash, |h| tuple_of(&self.half, &self.conns, &self.waits, h) == Some(tuple)) {
             None => Found::Nothing,
             Some(h) => match h.kind() {
                 Kind::SynRcvd => Found::Half(h.key()),
@@ -108,20 +109,12 @@ impl Tables {
         }
     }
 
-    fn tuple_of(&self, h: Handle) -> Option<&Tuple> {
-        match h.kind() {
-            Kind::SynRcvd => self.half.get(h.key()).map(|r| &r.tuple),
-            Kind::Conn => self.conns.get(h.key()).map(|r| &r.tuple),
-            Kind::TimeWait => match self.waits.get(h.key()) {
-                Some(Wait::Held(w)) => Some(&w.tuple),
-                Some(Wait::Gone) | None => None,
-            },
-        }
-    }
-
-    fn link(&mut self, tuple: &Tuple, kind: Kind, key: u32) {
+    /// Adds a record that is in its slab to the index; `false` when the index is full.
+    fn link(&mut self, tuple: &Tuple, kind: Kind, key: u32) -> bool {
         let hash = self.hasher.hash(tuple);
-        self.index.insert(hash, Handle::new(kind, key));
+        let Self { hasher, index, half, conns, waits, .. } = self;
+        let rehash = |h: Handle| tuple_of(half, conns, waits, h).map_or(0, |t| hasher.hash(t));
+        index.insert(hash, Handle::new(kind, key), rehash).is_ok()
     }
 
     fn unlink(&mut self, tuple: &Tuple, kind: Kind, key: u32) {
@@ -130,11 +123,14 @@ impl Tables {
         debug_assert!(removed.is_some(), "a record was not in the index");
     }
 
-    /// Adds a half-open record; `None` when the table is full.
+    /// Adds a half-open record; `None` when there is no room.
     pub(super) fn add_half(&mut self, r: SynRcvd) -> Option<u32> {
         let (tuple, due) = (r.tuple, r.due);
         let key = self.half.insert(r)?;
-        self.link(&tuple, Kind::SynRcvd, key);
+        if !self.link(&tuple, Kind::SynRcvd, key) {
+            self.half.remove(key);
+            return None;
+        }
         self.half_wheel.arm(key, ceil_ms(due));
         Some(key)
     }
@@ -147,11 +143,14 @@ impl Tables {
         Some(r)
     }
 
-    /// Adds a connection; gives it back when the table is full.
+    /// Adds a connection; `None` when there is no room.
     pub(super) fn add_conn(&mut self, c: Conn) -> Option<u32> {
         let tuple = c.tuple;
         let key = self.conns.insert(c)?;
-        self.link(&tuple, Kind::Conn, key);
+        if !self.link(&tuple, Kind::Conn, key) {
+            self.conns.remove(key);
+            return None;
+        }
         Some(key)
     }
 
@@ -170,13 +169,17 @@ impl Tables {
         }
     }
 
-    /// Adds a `TIME_WAIT` record; `false` when the table is full.
+    /// Adds a `TIME_WAIT` record; `false` when there is no room.
     #[must_use]
-    pub(super) fn add_wait(&mut self, w: TimeWait, now: Time) -> bool {
+    pub(super) fn add_wait(&mut self, w: TimeWait) -> bool {
         let (tuple, expires) = (w.tuple, w.expires);
         let Some(key) = self.waits.insert(Wait::Held(w)) else { return false };
-        self.link(&tuple, Kind::TimeWait, key);
-        self.wait_wheel.append(now.millis(), key, ceil_ms(expires));
+        if !self.link(&tuple, Kind::TimeWait, key) {
+            self.waits.remove(key);
+            return false;
+        }
+        let queued = self.wait_wheel.append(key, ceil_ms(expires));
+        debug_assert!(queued.is_ok(), "the wheel has room for every slot of the slab");
         self.held += 1;
         true
     }
@@ -211,7 +214,8 @@ impl Tables {
         match self.waits.get(key) {
             Some(Wait::Held(w)) if !w.expires.due(now) => {
                 let later = ceil_ms(w.expires);
-                self.wait_wheel.append(now.millis(), key, later);
+                let queued = self.wait_wheel.append(key, later);
+                debug_assert!(queued.is_ok(), "its own entry has just made room");
                 None
             }
             Some(Wait::Held(_)) => self.take_wait(key),
@@ -233,6 +237,23 @@ impl Tables {
             }
             Wait::Gone => None,
         }
+    }
+}
+
+/// The tuple of the record that a handle names.
+fn tuple_of<'a>(
+    half: &'a Slab<SynRcvd>,
+    conns: &'a Slab<Conn>,
+    waits: &'a Slab<Wait>,
+    h: Handle,
+) -> Option<&'a Tuple> {
+    match h.kind() {
+        Kind::SynRcvd => half.get(h.key()).map(|r| &r.tuple),
+        Kind::Conn => conns.get(h.key()).map(|r| &r.tuple),
+        Kind::TimeWait => match waits.get(h.key()) {
+            Some(Wait::Held(w)) => Some(&w.tuple),
+            Some(Wait::Gone) | None => None,
+        },
     }
 }
 

@@ -18,9 +18,9 @@ impl<P: Port> Shard<P> {
         let record = conn.close_record(core.now);
         let wait = TimeWait::new(&conn, &core.cfg, core.now);
         core.report_close(&mut conn, &record);
-        if !core.tables.add_wait(wait, core.now) {
+        if !core.tables.add_wait(wait) {
             core.evict_oldest();
-            if !core.tables.add_wait(wait, core.now) {
+            if !core.tables.add_wait(wait) {
                 // Not even the oldest could go: every slot waits for the wheel. The pair is not held.
                 core.log.moved(State::TimeWait, Event::Limit, State::Closed);
                 core.block.counters.time_wait_evicted += 1;

@@ -106,6 +106,7 @@ pub const NO_LISTENER: u16 = u16::MAX;
 #[derive(Clone, Debug)]
 pub(super) struct CloseAccount {
     pub(super) opened_at: Time,
+    pub(super) handshake: std::time::Duration,
     pub(super) state_since: Time,
     pub(super) times: ClosingTimes,
     pub(super) first: Option<First>,
@@ -289,6 +290,7 @@ impl Conn {
             challenges: 0,
             account: CloseAccount {
                 opened_at: now,
+                handshake: std::time::Duration::ZERO,
                 state_since: now,
                 times: ClosingTimes::default(),
                 first: None,
@@ -433,6 +435,40 @@ impl Conn {
     pub fn consume(&mut self, env: &mut Env<'_>, n: usize) {
         self.rcvbuf.consume(env.pool, n);
         self.maybe_update_window(env.cfg);
+    }
+
+    /// Appends bytes to send; remembers when it took fewer, so that the service hears of free space.
+    pub fn send(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
+        if !self.state.can_send() {
+            return 0;
+        }
+        let n = self.sndbuf.append(env.pool, bytes, env.cfg.send_buffer as usize);
+        if n < bytes.len() {
+            self.flags.set(ConnFlags::SEND_BLOCKED);
+        }
+        n
+    }
+
+    /// Keeps in-order bytes the service did not consume. Returns how many the pool had room for.
+    pub fn keep(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
+        if bytes.is_empty() { 0 } else { self.rcvbuf.append(env.pool, bytes) }
+    }
+
+    /// The service closed for good with bytes in its hand that it did not consume (RFC 2525 §2.17).
+    pub fn unread_at_close(&mut self, env: &mut Env<'_>) {
+        self.reset(env, Cause::UnreadData);
+    }
+
+    /// Whether a sequence number quoted by an ICMP error is in flight (RFC 5927 §4.1).
+    #[must_use]
+    pub fn quotes_flight(&self, seq: SeqNum) -> bool {
+        seq.at_or_after(self.snd_una) && seq.before(self.snd_max)
+    }
+
+    /// From the SYN to the acknowledgment of our SYN-ACK, for a connection opened by a peer.
+    #[must_use]
+    pub const fn handshake_time(&self) -> std::time::Duration {
+        self.account.handshake
     }
 
     /// The cause of the close; the first one stays.

@@ -256,6 +256,7 @@ impl Conn {
                 return Err(Verdict::Reset(h.ack));
             }
             self.event(Event::AckOfSyn, env);
+            self.account.handshake = env.now.since(self.account.opened_at);
             self.account.opened_at = env.now;
             self.snd_una = self.iss + 1;
             self.snd_nxt = self.snd_nxt.max(self.snd_una);
