@@ -30,19 +30,19 @@ pub fn config(r: &mut Reader<'_>, dir: &Path) -> Config {
         return config;
     };
     let mut top = r.section(Place::of(""), Some(&root), 0..0);
-    let [i, w, t, d, m, l] =
-        ["interface", "worker", "tcp", "drain", "metrics", "log"].map(|name| table(&mut top, name));
+    let tables = ["interface", "worker", "tcp", "drain", "metrics", "log"].map(|name| table(&mut top, name));
+    let [on_interface, on_worker, on_tcp, on_drain, on_metrics, on_log] = tables;
     let list = top.raw("listener");
     top.finish();
-    config.interface = with(r, "interface", i, interface);
-    config.worker = with(r, "worker", w, worker);
-    config.tcp = with(r, "tcp", t, tcp);
+    config.interface = with(r, "interface", on_interface, interface);
+    config.worker = with(r, "worker", on_worker, worker);
+    config.tcp = with(r, "tcp", on_tcp, tcp);
     config.listeners = listeners(r, list, &config.tcp, dir);
-    config.drain = with(r, "drain", d, |s, c: &mut DrainConfig| {
+    config.drain = with(r, "drain", on_drain, |s, c: &mut DrainConfig| {
         s.duration("deadline", &mut c.deadline, &bounds::DRAIN);
     });
-    config.metrics = with(r, "metrics", m, metrics);
-    config.log = with(r, "log", l, log);
+    config.metrics = with(r, "metrics", on_metrics, metrics);
+    config.log = with(r, "log", on_log, log);
     config
 }
 
@@ -272,6 +272,14 @@ fn listeners<'t>(
     listeners
 }
 
+/// The words of the `service` key.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Echo,
+    Discard,
+    Http,
+}
+
 fn listener<'t>(
     r: &mut Reader<'t>,
     place: Place,
@@ -309,12 +317,6 @@ fn listener<'t>(
         _ => {}
     }
     c.addresses = one.into_iter().chain(many.into_iter().flatten()).collect();
-    #[derive(Clone, Copy, PartialEq)]
-    enum Kind {
-        Echo,
-        Discard,
-        Http,
-    }
     let mut kind = None;
     let words = [
         ("echo", Some(Kind::Echo)),

@@ -80,8 +80,11 @@ fn the_manual_is_valid_and_its_values_are_the_defaults() {
     assert_eq!(l.service, ServiceConfig::Http(HttpConfig::default()));
 }
 
+/// Table and key.
+type Keys = BTreeSet<(String, String)>;
+
 /// Keys of a TOML text by table, with those in comments of the form `# key = value`.
-fn documented(text: &str) -> (BTreeSet<(String, String)>, BTreeSet<(String, String)>) {
+fn documented(text: &str) -> (Keys, Keys) {
     let (mut active, mut commented) = (BTreeSet::new(), BTreeSet::new());
     let mut table = String::new();
     for line in text.lines() {
@@ -108,7 +111,7 @@ fn the_manual_documents_every_key_and_no_other() {
     let text = std::fs::read_to_string(manual_path()).unwrap();
     let mut reader = reader::Reader::new(&text);
     parse::config(&mut reader, manual_path().parent().unwrap());
-    let known: BTreeSet<(String, String)> = reader
+    let known: Keys = reader
         .known()
         .iter()
         .filter(|(t, _)| !t.is_empty())
@@ -183,9 +186,21 @@ fn a_key_of_another_table_and_an_unknown_table_are_told_where_they_belong() {
     }
 }
 
+/// Each row: what follows the minimal configuration, and parts of the message and of the help of its one error.
+#[track_caller]
+fn each_is_refused(rows: &[(&str, &str, &str)]) {
+    for (extra, message, help) in rows {
+        let e = error(extra);
+        assert!(e.message.contains(message), "{extra}: {e}");
+        let text = e.help.clone().unwrap_or_default();
+        assert!(text.contains(help), "{extra}: {e}");
+        assert_eq!(e.line, 8, "{extra}: {e}");
+    }
+}
+
 #[test]
-fn wrong_types_units_and_ranges_say_what_would_be_right() {
-    for (extra, message, help) in [
+fn wrong_units_say_what_would_be_right() {
+    each_is_refused(&[
         (
             "[tcp]\ntime_wait = 60",
             "found the whole number 60",
@@ -226,6 +241,12 @@ fn wrong_types_units_and_ranges_say_what_would_be_right() {
             "1GiB is too high",
             "from 2KiB to 16MiB",
         ),
+    ]);
+}
+
+#[test]
+fn wrong_types_and_ranges_say_what_would_be_right() {
+    each_is_refused(&[
         (
             "[tcp]\nttl = 0",
             "0 hops is too low",
@@ -262,13 +283,7 @@ fn wrong_types_units_and_ranges_say_what_would_be_right() {
         ),
         ("[log]\nlevel = 3", "found the whole number 3", "\"warn\""),
         ("[drain]\ndeadline = \"2h\"", "too high", "3600s"),
-    ] {
-        let e = error(extra);
-        assert!(e.message.contains(message), "{extra}: {e}");
-        let text = e.help.clone().unwrap_or_default();
-        assert!(text.contains(help), "{extra}: {e}");
-        assert_eq!(e.line, 8, "{extra}: {e}");
-    }
+    ]);
 }
 
 #[test]

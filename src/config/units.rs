@@ -37,7 +37,7 @@ pub fn format_size(bytes: u64) -> String {
     let (unit, factor) = UNITS
         .iter()
         .rev()
-        .find(|(_, factor)| bytes >= *factor && bytes % factor == 0)
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
         .unwrap_or(&UNITS[0]);
     format!("{}{unit}", bytes / factor)
 }
