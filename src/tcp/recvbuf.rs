@@ -51,6 +51,7 @@ pub enum Refused {
 /// Bytes received: unread ones in order, and ranges beyond a gap.
 ///
 /// Holds chunks of a pool: [`clear`](Self::clear) it before it is dropped.
+#[derive(Debug)]
 pub struct RecvBuf {
     head: u32,
     tail: u32,

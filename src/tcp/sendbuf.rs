@@ -24,6 +24,7 @@ const NEAR_HEAD: u32 = 4 * CHUNK_BYTES as u32;
 /// Bytes written and not yet acknowledged.
 ///
 /// Holds chunks of a pool: [`clear`](Self::clear) it before it is dropped.
+#[derive(Debug)]
 pub struct SendBuf {
     head: u32,
     tail: u32,
