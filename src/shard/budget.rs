@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn r07_a_budget_refills_each_second() {
         let mut b = Budget::new(2);
-        let t = |ms| Time::from_micros(ms * 1000);
+        let t = |ms: u64| Time::from_micros(ms * 1000);
         assert!(b.take(t(100)) && b.take(t(200)) && !b.take(t(999)));
         assert!(b.take(t(1000)) && b.take(t(1001)) && !b.take(t(1002)));
     }

@@ -191,13 +191,11 @@ impl BulkWheel {
         let now = now_ms / self.tick_ms;
         let mut popped = 0;
         while popped < budget && self.tick <= now {
-            match self.next_tick().filter(|&t| t <= now) {
-                Some(tick) => self.tick = tick,
-                None => {
-                    self.tick = now + 1;
-                    break;
-                }
-            }
+            let Some(tick) = self.next_tick().filter(|&t| t <= now) else {
+                self.tick = now + 1;
+                break;
+            };
+            self.tick = tick;
             popped += self.take(self.slot_of(self.tick), out, budget - popped);
         }
         popped

@@ -1,1 +1,3 @@
-//! Seeded simulation of whole shards over the simulated link.
+//! Seeded simulation of whole shards over the simulated link: what is tested is what ships.
+
+pub mod world;
