@@ -9,25 +9,6 @@
 //!
 //! # Why in parts
 //!
-<<<<<<< HEAD
-//! One hashbrown table for everything would be simpler, but it may stop the world. A removal within a run of 16 full
-//! buckets leaves a tombstone; when tombstones have used up the spare buckets, the next insertion rehashes the table,
-//! in place if it is less than half full and otherwise into **a new one twice as large**: seconds, and an allocation,
-//! for ten million connections, at a time that depends on the traffic. Keeping it below half full
-//! makes that rare, not impossible, and costs up to 20 bytes an entry, because sizes are powers of two.
-//!
-//! So the index is split by hash into parts of [`PART_BUCKETS`] buckets, as many as the capacity needs:
-//!
-//! * parts are filled to three quarters on average, 6.7 bytes an entry, whatever the capacity;
-//! * at that load insertions use up tombstones faster than removals leave them (an insertion takes the first free bucket
-//!   of its probe, tombstone or not), so spare buckets settle far from none;
-//! * should a part run out of them all the same, it alone is cleared and filled again, through a scratch list
-//!   that is reserved at construction: at most 13 312 hashes, about a millisecond, never an allocation.
-//!   [`Index::rebuilds`] counts how often that happened; churn at capacity in the tests gives zero.
-//!
-//! Which part an entry falls in is chance, but the keyed hash makes it a fair one: a part of 12 288 expected entries
-//! strays by 111 (one standard deviation), and it takes 1 024 more than expected before it refuses one.
-=======
 //! One hashbrown table for everything would be simpler, but it stops the world. A removal within a run of 16 full
 //! buckets leaves a tombstone; when tombstones have used up the spare buckets, the next insertion rehashes the table,
 //! in place if it is less than half full and otherwise into **a new one twice as large**: seconds, and an allocation,
@@ -44,23 +25,11 @@
 //!
 //! Which part an entry falls in is chance, but the keyed hash makes it a fair one: a part of 1408 expected entries
 //! strays by 38 (one standard deviation), and it takes 256 more than expected before it refuses one.
->>>>>>> blocks
 
 use crate::wire::Tuple;
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
-<<<<<<< HEAD
-/// Buckets in a full-sized part, 80 KiB.
-///
-/// Higher: filling a part again takes longer. Lower: chance fills parts less evenly, so the index must be larger, and
-/// the list of parts no longer stays in the cache.
-pub const PART_BUCKETS: usize = 2048;
-
-/// Entries a part of `buckets` is expected to hold: three quarters.
-///
-/// Higher: tombstones and chance leave too few spare buckets. Lower: more memory an entry.
-=======
 /// Buckets in a full-sized part, 10 KiB.
 ///
 /// Higher: filling a part again stops the worker for longer. Lower: chance fills parts less evenly, so that the index
@@ -71,17 +40,12 @@ pub const PART_BUCKETS: usize = 2048;
 ///
 /// Higher: tombstones and chance leave few spare buckets, so parts are filled again more often. Lower: more memory
 /// an entry.
->>>>>>> blocks
 const fn expected(buckets: usize) -> usize {
     buckets / 16 * 11
 }
 
-<<<<<<< HEAD
-/// Entries a part of `buckets` takes at most: 13 sixteenths. Beyond 14 hashbrown would make it grow.
-=======
 /// Entries a part of `buckets` takes at most: thirteen sixteenths. At fourteen hashbrown would make it grow;
 /// the sixteenth between is what insertions use up before the fullest part is filled again.
->>>>>>> blocks
 const fn most(buckets: usize) -> usize {
     buckets / 16 * 13
 }
@@ -153,11 +117,7 @@ pub struct Index {
 }
 
 impl Index {
-<<<<<<< HEAD
-    /// An index for `capacity` entries: about 6.7 bytes each; a small one may round up to twice that.
-=======
     /// An index for `capacity` entries: about 7.3 bytes each; one of fewer than 1408 may round up to twice that.
->>>>>>> blocks
     ///
     /// # Panics
     ///
@@ -167,15 +127,11 @@ impl Index {
         let count = capacity.div_ceil(expected(PART_BUCKETS)).max(1);
         let buckets = if count == 1 {
             // Twice the group width of a table at least, so that the fractions above are whole.
-<<<<<<< HEAD
-            capacity.saturating_mul(4).div_ceil(3).next_power_of_two().max(32)
-=======
             capacity
                 .saturating_mul(16)
                 .div_ceil(11)
                 .next_power_of_two()
                 .max(32)
->>>>>>> blocks
         } else {
             PART_BUCKETS
         };
@@ -215,11 +171,7 @@ impl Index {
         self.capacity
     }
 
-<<<<<<< HEAD
-    /// How often a part was filled again because tombstones had used up its spare buckets; expected to stay zero.
-=======
     /// How often a part was filled again because tombstones had used up its spare buckets.
->>>>>>> blocks
     #[must_use]
     pub fn rebuilds(&self) -> u64 {
         self.rebuilds
@@ -249,11 +201,7 @@ impl Index {
     }
 
     /// Adds an entry, which must not be in the index yet. `rehash` gives the hash of an entry's tuple; it is asked
-<<<<<<< HEAD
-    /// only in the rare case that a part is filled again (see the module's text).
-=======
     /// only when a part is filled again (see the module's text), and then for entries other than this one.
->>>>>>> blocks
     ///
     /// # Errors
     ///
