@@ -137,3 +137,6 @@ const fn flags_make_sense(flags: Flags) -> bool {
     let control = flags.bits() & (FIN | SYN | RST | ACK);
     control != 0 && !(flags.syn() && control & (FIN | RST) != 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use crate::wire::tests::{ack_header, frame, hex, l2, slow_sum, tuple};
 use crate::wire::{Checksums, Parsed, Tuple, parse};
 use proptest::prelude::*;
 
-/// An ICMP message of the family in a frame from 192.0.2.9 (or 2001:db8::9) to the local end, with a right checksum.
+/// An ICMP message of the family in a frame from host 9 to the local end, with a right checksum.
 fn message(v4: bool, head: [u8; 8], quote: &[u8]) -> Vec<u8> {
     let mut body = head.to_vec();
     body.extend(quote);
