@@ -38,7 +38,7 @@ pub(crate) struct TcpHeader {
 pub(crate) struct Packet<'a> {
     pub(crate) src: Addr,
     pub(crate) dst: Addr,
-    /// Transport protocol: TCP, ICMP or `ICMPv6`.
+    /// Transport protocol: TCP or the family's own ICMP; anything else was refused.
     pub(crate) protocol: u8,
     pub(crate) ecn: u8,
     /// Bytes of IP header, options and extension headers before `payload`.
@@ -139,4 +139,4 @@ const fn flags_make_sense(flags: Flags) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -186,6 +186,24 @@ fn options_and_extension_headers_in_the_quote_are_skipped() {
 }
 
 #[test]
+fn an_error_about_another_protocol_is_not_tcp() {
+    for (name, next) in [("UDP", 17), ("ICMPv6", 58), ("no next header", 59)] {
+        let mut q = quote(&tuple(false));
+        q[6] = next;
+        let bytes = message(false, [1, 0, 0, 0, 0, 0, 0, 0], &q);
+        assert_eq!(verdict(&bytes), Err(DropReason::NotTcp), "{name}");
+    }
+    let mut q = quote(&tuple(false));
+    q[0] = 0x40;
+    let bytes = message(false, [1, 0, 0, 0, 0, 0, 0, 0], &q);
+    assert_eq!(
+        verdict(&bytes),
+        Err(DropReason::BadIcmp),
+        "version 4 within ICMPv6"
+    );
+}
+
+#[test]
 fn the_other_family_s_icmp_means_nothing() {
     let mut bytes = error_frame(false, 1, 0, 0);
     bytes[20] = 1;

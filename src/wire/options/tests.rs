@@ -184,6 +184,16 @@ fn blocks_are_cut_to_what_fits() {
             40,
         ),
         (
+            "next to a timestamp and an MSS",
+            Options {
+                mss: Some(1460),
+                timestamps: ts(1, 2).timestamps,
+                ..four
+            },
+            2,
+            36,
+        ),
+        (
             "next to everything",
             Options {
                 sack: four.sack,
