@@ -131,7 +131,7 @@ mod tests {
     fn nothing_sums_to_zero_and_ones_stay_ones() {
         assert_eq!(sum(&[]).fold(), 0);
         assert_eq!(sum(&[0; 33]).fold(), 0);
-        assert_eq!(sum(&[0xff; 65_534]).fold(), 0xffff);
+        assert_eq!(sum(&vec![0xff; 65_534]).fold(), 0xffff);
     }
 
     #[test]

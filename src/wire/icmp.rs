@@ -36,10 +36,6 @@ pub(crate) fn parse(packet: &Packet<'_>) -> Result<IcmpError, DropReason> {
     const BAD: DropReason = DropReason::BadIcmp;
     let (header, quote) = IcmpHeader::ref_from_prefix(packet.payload).map_err(|_| BAD)?;
     let v6 = packet.protocol == PROTO_ICMPV6;
-    // Each family has its own ICMP; the other's number inside it means nothing.
-    if v6 == packet.src.is_v4() {
-        return Err(DropReason::NotTcp);
-    }
     let kind = if v6 { kind_v6(header) } else { kind_v4(header) }.ok_or(DropReason::NotTcp)?;
     let whole = if v6 {
         pseudo(
@@ -60,8 +56,8 @@ pub(crate) fn parse(packet: &Packet<'_>) -> Result<IcmpError, DropReason> {
         ipv6::parse_quoted(quote)
     } else {
         ipv4::parse_quoted(quote)
-    }
-    .ok_or(BAD)?;
+    }?;
+    // An ICMP message about an ICMP message.
     if quoted.protocol != PROTO_TCP {
         return Err(DropReason::NotTcp);
     }

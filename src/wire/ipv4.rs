@@ -69,24 +69,28 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     })
 }
 
-/// Reads the packet that an ICMP error quotes, which may end anywhere. `None` when it is not the beginning of an
-/// IPv4 packet's transport header.
+/// Reads the packet that an ICMP error quotes, which may end anywhere. [`DropReason::NotTcp`] when it is
+/// another protocol's, [`DropReason::BadIcmp`] when its transport header is not reached.
 ///
 /// Neither the checksum nor the total length is checked: routers decrement the TTL before they quote, some without
 /// mending the checksum, and the quote is cut.
-pub(crate) fn parse_quoted(bytes: &[u8]) -> Option<Packet<'_>> {
-    let (header, _) = Ipv4Header::ref_from_prefix(bytes).ok()?;
-    let offset = header.header_len()?;
-    if header.fragment.get() & OFFSET_MASK != 0 {
-        return None;
+pub(crate) fn parse_quoted(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
+    const BAD: DropReason = DropReason::BadIcmp;
+    let (header, _) = Ipv4Header::ref_from_prefix(bytes).map_err(|_| BAD)?;
+    let offset = header.header_len().ok_or(BAD)?;
+    if header.protocol != PROTO_TCP {
+        return Err(DropReason::NotTcp);
     }
-    Some(Packet {
+    if header.fragment.get() & OFFSET_MASK != 0 {
+        return Err(BAD);
+    }
+    Ok(Packet {
         src: Addr::v4(header.src),
         dst: Addr::v4(header.dst),
         protocol: header.protocol,
         ecn: header.tos & 0x03,
         offset,
-        payload: bytes.get(offset..)?,
+        payload: bytes.get(offset..).ok_or(BAD)?,
     })
 }
 

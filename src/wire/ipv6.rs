@@ -82,14 +82,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     upper_layer(header, payload)
 }
 
-/// Reads the packet that an `ICMPv6` error quotes, which may end anywhere. `None` when its transport header is not
-/// reached.
-pub(crate) fn parse_quoted(bytes: &[u8]) -> Option<Packet<'_>> {
-    let (header, rest) = Ipv6Header::ref_from_prefix(bytes).ok()?;
+/// Reads the packet that an `ICMPv6` error quotes, which may end anywhere. [`DropReason::NotTcp`] when it is
+/// another protocol's, [`DropReason::BadIcmp`] when its transport header is not reached.
+pub(crate) fn parse_quoted(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
+    let (header, rest) = Ipv6Header::ref_from_prefix(bytes).map_err(|_| DropReason::BadIcmp)?;
     if !header.is_v6() {
-        return None;
+        return Err(DropReason::BadIcmp);
     }
-    upper_layer(header, rest).ok()
+    upper_layer(header, rest).map_err(|reason| match reason {
+        DropReason::NotTcp => DropReason::NotTcp,
+        _ => DropReason::BadIcmp,
+    })
 }
 
 /// Walks the extension headers to the transport header.
@@ -187,3 +190,6 @@ fn options_allow(mut options: &[u8]) -> bool {
 
 /// The `EtherType` that announces this header.
 pub(crate) const ETHERTYPE: u16 = ethernet::IPV6;
+
+#[cfg(test)]
+mod tests;

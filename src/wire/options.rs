@@ -191,3 +191,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

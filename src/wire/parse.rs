@@ -38,7 +38,7 @@ pub(crate) struct TcpHeader {
 pub(crate) struct Packet<'a> {
     pub(crate) src: Addr,
     pub(crate) dst: Addr,
-    /// Transport protocol: TCP, ICMP or `ICMPv6`.
+    /// Transport protocol: TCP or the family's own ICMP; anything else was refused.
     pub(crate) protocol: u8,
     pub(crate) ecn: u8,
     /// Bytes of IP header, options and extension headers before `payload`.
@@ -137,3 +137,6 @@ const fn flags_make_sense(flags: Flags) -> bool {
     let control = flags.bits() & (FIN | SYN | RST | ACK);
     control != 0 && !(flags.syn() && control & (FIN | RST) != 0)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -5,7 +5,7 @@ use crate::wire::tests::{ack_header, frame, hex, l2, slow_sum, tuple};
 use crate::wire::{Checksums, Parsed, Tuple, parse};
 use proptest::prelude::*;
 
-/// An ICMP message of the family in a frame from 192.0.2.9 (or 2001:db8::9) to the local end, with a right checksum.
+/// An ICMP message of the family in a frame from host 9 to the local end, with a right checksum.
 fn message(v4: bool, head: [u8; 8], quote: &[u8]) -> Vec<u8> {
     let mut body = head.to_vec();
     body.extend(quote);
@@ -182,6 +182,24 @@ fn options_and_extension_headers_in_the_quote_are_skipped() {
     assert_eq!(
         verdict(&message(false, head, &with_destination)),
         Ok(IcmpKind::Soft)
+    );
+}
+
+#[test]
+fn an_error_about_another_protocol_is_not_tcp() {
+    for (name, next) in [("UDP", 17), ("ICMPv6", 58), ("no next header", 59)] {
+        let mut q = quote(&tuple(false));
+        q[6] = next;
+        let bytes = message(false, [1, 0, 0, 0, 0, 0, 0, 0], &q);
+        assert_eq!(verdict(&bytes), Err(DropReason::NotTcp), "{name}");
+    }
+    let mut q = quote(&tuple(false));
+    q[0] = 0x40;
+    let bytes = message(false, [1, 0, 0, 0, 0, 0, 0, 0], &q);
+    assert_eq!(
+        verdict(&bytes),
+        Err(DropReason::BadIcmp),
+        "version 4 within ICMPv6"
     );
 }
 
