@@ -100,9 +100,8 @@ impl Delivering<'_, '_> {
             self.conn.discard(&mut self.env, rest.len());
             return None;
         }
-        if self.conn.flags.has(ConnFlags::READ_CLOSED) && !rest.is_empty() {
-            // Closed for good with bytes unread.
-            self.conn.unread_at_close(&mut self.env);
+        self.conn.check_unread(&mut self.env, rest.len());
+        if self.conn.state() == State::Closed {
             return None;
         }
         let kept = self.conn.keep(&mut self.env, rest);
@@ -117,10 +116,14 @@ impl Delivering<'_, '_> {
     /// Offers buffered bytes until the service takes no more.
     fn buffered(&mut self) {
         while self.conn.state() != State::Closed && self.conn.unread() > 0 {
-            if self.conn.flags.has(ConnFlags::READ_CLOSED) {
+            if self.conn.lingers() {
                 let n = self.conn.unread();
                 self.conn.consume(&mut self.env, n);
                 self.conn.discard(&mut self.env, n);
+                return;
+            }
+            self.check_unread();
+            if self.conn.state() == State::Closed {
                 return;
             }
             let front = self.conn.front(self.env.pool);
@@ -133,10 +136,17 @@ impl Delivering<'_, '_> {
                 return;
             }
             self.conn.consume(&mut self.env, consumed.min(self.conn.unread()));
+            self.check_unread();
             if consumed == 0 {
                 return;
             }
         }
+    }
+
+    /// A full close must not leave bytes unread in silence.
+    fn check_unread(&mut self) {
+        let unread = self.conn.unread();
+        self.conn.check_unread(&mut self.env, unread);
     }
 
     /// The peer's FIN, once everything before it is consumed.
@@ -158,6 +168,7 @@ impl Delivering<'_, '_> {
         self.buffered();
         if self.conn.state().can_send() {
             self.call(Cause::Service, |s, cx| s.writable(cx));
+            self.check_unread();
         }
         if self.conn.state() != State::Closed && self.conn.peer_closed_untold() {
             self.fin();

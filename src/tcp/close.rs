@@ -27,15 +27,20 @@ impl Conn {
         self.event(Event::Close, env);
     }
 
-    /// Full close: nobody reads any more. With unread data the peer must know that it was not read: RST
-    /// (RFC 2525 §2.17).
+    /// Full close: nobody reads any more. Whether something is left unread is known only when the service's call
+    /// returns: [`Conn::check_unread`].
     pub fn close(&mut self, env: &mut Env<'_>, cause: Cause) {
-        if self.rcvbuf.unread() > 0 && !self.flags.has(ConnFlags::LINGER) {
-            self.reset(env, Cause::UnreadData);
-            return;
-        }
         self.flags.set(ConnFlags::READ_CLOSED);
         self.shutdown(env, cause);
+    }
+
+    /// After a full close with `unread` bytes that the service did not consume, the peer must know that they were not
+    /// read: RST (RFC 2525 §2.17).
+    pub fn check_unread(&mut self, env: &mut Env<'_>, unread: usize) {
+        let closed = self.flags.has(ConnFlags::READ_CLOSED) && !self.flags.has(ConnFlags::LINGER);
+        if closed && unread > 0 && self.state() != State::Closed {
+            self.reset(env, Cause::UnreadData);
+        }
     }
 
     /// Lingering close: what is unread and what still arrives is discarded, up to the limits.

@@ -454,11 +454,6 @@ impl Conn {
         if bytes.is_empty() { 0 } else { self.rcvbuf.append(env.pool, bytes) }
     }
 
-    /// The service closed for good with bytes in its hand that it did not consume (RFC 2525 §2.17).
-    pub fn unread_at_close(&mut self, env: &mut Env<'_>) {
-        self.reset(env, Cause::UnreadData);
-    }
-
     /// Whether a sequence number quoted by an ICMP error is in flight (RFC 5927 §4.1).
     #[must_use]
     pub fn quotes_flight(&self, seq: SeqNum) -> bool {
