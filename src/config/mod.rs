@@ -5,7 +5,7 @@
 //!                     └── syntax errors      └── unknown keys, types, ranges      └── relations between keys
 //! ```
 //!
-//! The tree is read through [`reader`] and not through serde's derive, because serde stops at the first fault and
+//! The tree is read through `reader` and not through serde's derive, because serde stops at the first fault and
 //! forgets where a value stood once it is a value: here all faults of a file are found in one pass, each with its
 //! line and what would be right, and a rule between two keys can point at the key that was written.
 //!

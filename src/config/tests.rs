@@ -522,3 +522,30 @@ fn every_bound_fits_its_field() {
         assert!(*range.end() <= max);
     }
 }
+
+#[test]
+fn a_damaged_file_is_refused_or_read_but_never_panics_and_names_lines_it_has() {
+    let text = std::fs::read_to_string(manual_path()).unwrap();
+    let lines = text.lines().count() + 1;
+    let mut refused = 0;
+    for (at, c) in text.char_indices() {
+        for with in ["", "]", "\"", "\u{e9}"] {
+            // Comments are most of the manual, and damage in them is harmless: take one place in 16 of them all.
+            if at % 16 != with.len() {
+                continue;
+            }
+            let damaged = [&text[..at], with, &text[at + c.len_utf8()..]].concat();
+            if let Err(ConfigError::Invalid { diagnostics, .. }) = from_text(&damaged, &manual_path()) {
+                assert!(!diagnostics.is_empty());
+                assert!(
+                    diagnostics
+                        .iter()
+                        .all(|d| (1..=lines).contains(&d.line) && !d.to_string().is_empty()),
+                    "{at}: {diagnostics:?}"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}

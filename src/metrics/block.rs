@@ -173,10 +173,107 @@ impl Counters {
     pub fn closes_by_path(&self, path: ClosePath) -> u64 {
         self.closes[path as usize].iter().flatten().sum()
     }
+    /// Adds another worker's counters and gauges. The peaks of `TIME_WAIT` add up too, to an upper bound: the
+    /// workers need not have had them at the same moment.
+    pub fn merge(&mut self, other: &Self) {
+        // Taken apart by name, so that a counter that is added to the struct cannot be forgotten here.
+        let Self {
+            states,
+            time_wait_peak,
+            drops,
+            opened_passive,
+            opened_active,
+            half_open_given_up,
+            closes,
+            time_wait_expired,
+            time_wait_evicted,
+            time_wait_reopened,
+            retransmissions,
+            resets_sent,
+            resets_received,
+            challenge_acks,
+            misdirected_out,
+            misdirected_in,
+            chunks_used,
+            chunks_total,
+            illegal_transitions,
+            busy_us,
+            idle_us,
+            turns,
+            port,
+        } = other;
+        add_all(&mut self.states, states);
+        add_all(&mut self.drops, drops);
+        add_all(
+            self.closes.as_flattened_mut().as_flattened_mut(),
+            closes.as_flattened().as_flattened(),
+        );
+        add_all(&mut self.retransmissions, retransmissions);
+        add_all(&mut self.resets_sent, resets_sent);
+        add_all(&mut self.resets_received, resets_received);
+        for (mine, theirs) in [
+            (&mut self.time_wait_peak, time_wait_peak),
+            (&mut self.opened_passive, opened_passive),
+            (&mut self.opened_active, opened_active),
+            (&mut self.half_open_given_up, half_open_given_up),
+            (&mut self.time_wait_expired, time_wait_expired),
+            (&mut self.time_wait_evicted, time_wait_evicted),
+            (&mut self.time_wait_reopened, time_wait_reopened),
+            (&mut self.challenge_acks, challenge_acks),
+            (&mut self.misdirected_out, misdirected_out),
+            (&mut self.misdirected_in, misdirected_in),
+            (&mut self.chunks_used, chunks_used),
+            (&mut self.chunks_total, chunks_total),
+            (&mut self.illegal_transitions, illegal_transitions),
+            (&mut self.busy_us, busy_us),
+            (&mut self.idle_us, idle_us),
+            (&mut self.turns, turns),
+        ] {
+            *mine += theirs;
+        }
+        merge_port(&mut self.port, port);
+    }
     /// RSTs sent and accepted.
     #[must_use]
     pub fn resets(&self) -> u64 {
         self.resets_sent.iter().chain(&self.resets_received).sum()
+    }
+}
+
+fn add_all(mine: &mut [u64], theirs: &[u64]) {
+    for (a, b) in mine.iter_mut().zip(theirs) {
+        *a += b;
+    }
+}
+
+fn merge_port(mine: &mut PortStats, theirs: &PortStats) {
+    let PortStats {
+        rx_frames,
+        rx_bytes,
+        tx_frames,
+        tx_bytes,
+        tx_ring_full,
+        tx_wakeups,
+        rx_wakeups,
+        xsk_rx_dropped,
+        xsk_rx_ring_full,
+        xsk_fill_ring_empty,
+        xsk_invalid_descs,
+    } = theirs;
+    for (a, b) in [
+        (&mut mine.rx_frames, rx_frames),
+        (&mut mine.rx_bytes, rx_bytes),
+        (&mut mine.tx_frames, tx_frames),
+        (&mut mine.tx_bytes, tx_bytes),
+        (&mut mine.tx_ring_full, tx_ring_full),
+        (&mut mine.tx_wakeups, tx_wakeups),
+        (&mut mine.rx_wakeups, rx_wakeups),
+        (&mut mine.xsk_rx_dropped, xsk_rx_dropped),
+        (&mut mine.xsk_rx_ring_full, xsk_rx_ring_full),
+        (&mut mine.xsk_fill_ring_empty, xsk_fill_ring_empty),
+        (&mut mine.xsk_invalid_descs, xsk_invalid_descs),
+    ] {
+        *a += b;
     }
 }
 
@@ -216,11 +313,24 @@ impl Histograms {
     pub fn record_handshake(&mut self, took: Duration) {
         self.handshake.saturating_record(clamp(took));
     }
+    /// Adds what another worker (or the same one since) recorded.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.close.iter_mut().zip(&other.close) {
+            add(mine, theirs);
+        }
+        add(&mut self.handshake, &other.handshake);
+    }
     /// Forgets everything, keeping the memory.
     pub fn reset(&mut self) {
         self.close.iter_mut().for_each(Histogram::reset);
         self.handshake.reset();
     }
+}
+
+fn add(mine: &mut Histogram<u64>, theirs: &Histogram<u64>) {
+    // Both were made by `histogram` with the same bounds, which is all that an addition can fail for.
+    mine.add(theirs)
+        .unwrap_or_else(|e| unreachable!("histograms of one shape: {e}"));
 }
 
 fn clamp(d: Duration) -> u64 {
@@ -236,4 +346,47 @@ pub struct Block {
     pub counters: Counters,
     /// Latencies since the last report.
     pub histograms: Histograms,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_adds_every_counter() {
+        let mut one = Counters::default();
+        one.states[State::TimeWait as usize] = 5;
+        one.closes[5][3][12] = 7;
+        one.retransmit(Retransmission::Fin);
+        one.drop_frame(DropReason::ReplyBudget);
+        one.resets_sent[6] = 1;
+        one.resets_received[0] = 2;
+        one.turns = 9;
+        one.time_wait_peak = 4;
+        one.port.xsk_invalid_descs = 3;
+        let mut sum = one.clone();
+        sum.merge(&one);
+        assert_eq!(sum.states[State::TimeWait as usize], 10);
+        assert_eq!(sum.closes[5][3][12], 14);
+        assert_eq!(sum.retransmissions[Retransmission::Fin as usize], 2);
+        assert_eq!(sum.drops[DropReason::ReplyBudget as usize], 2);
+        assert_eq!(sum.resets(), 6);
+        assert_eq!(
+            (sum.turns, sum.time_wait_peak, sum.port.xsk_invalid_descs),
+            (18, 8, 6)
+        );
+    }
+
+    #[test]
+    fn merged_histograms_hold_what_both_recorded_and_the_longest_times() {
+        let mut a = Histograms::default();
+        let mut b = Histograms::default();
+        a.record_close(ClosePath::Active, Duration::ZERO);
+        b.record_close(ClosePath::Active, Duration::from_secs(1 << 40));
+        b.record_handshake(Duration::from_micros(9));
+        a.merge(&b);
+        let active = &a.close[ClosePath::Active as usize];
+        assert_eq!((active.len(), active.min(), a.handshake.len()), (2, 1, 1));
+        assert!(active.max() >= HISTOGRAM_MAX_US);
+    }
 }
