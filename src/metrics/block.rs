@@ -196,6 +196,10 @@ impl Counters {
             misdirected_in,
             chunks_used,
             chunks_total,
+            icmp_too_big,
+            icmp_hard,
+            icmp_soft,
+            transitions,
             illegal_transitions,
             busy_us,
             idle_us,
@@ -208,6 +212,7 @@ impl Counters {
             self.closes.as_flattened_mut().as_flattened_mut(),
             closes.as_flattened().as_flattened(),
         );
+        add_all(self.transitions.as_flattened_mut(), transitions.as_flattened());
         add_all(&mut self.retransmissions, retransmissions);
         add_all(&mut self.resets_sent, resets_sent);
         add_all(&mut self.resets_received, resets_received);
@@ -224,6 +229,9 @@ impl Counters {
             (&mut self.misdirected_in, misdirected_in),
             (&mut self.chunks_used, chunks_used),
             (&mut self.chunks_total, chunks_total),
+            (&mut self.icmp_too_big, icmp_too_big),
+            (&mut self.icmp_hard, icmp_hard),
+            (&mut self.icmp_soft, icmp_soft),
             (&mut self.illegal_transitions, illegal_transitions),
             (&mut self.busy_us, busy_us),
             (&mut self.idle_us, idle_us),
