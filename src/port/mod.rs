@@ -7,7 +7,12 @@
 //! Two ports: [`xsk`] is an AF_XDP socket on one queue of a real interface, [`mem`] one end of a simulated link
 //! under a simulated clock.
 
+pub mod bpf;
+pub mod link;
 pub mod mem;
+pub(crate) mod netlink;
+pub mod privileges;
+pub mod xsk;
 
 pub use crate::wire::Checksums;
 
