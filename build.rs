@@ -31,9 +31,7 @@ fn compile() -> Result<(), String> {
     let object = PathBuf::from(out_dir).join("steer.bpf.o");
     let clang = std::env::var_os("CLANG").unwrap_or_else(|| "clang".into());
     let mut command = Command::new(&clang);
-    command.args([
-        "-O2", "-g", "-Wall", "-Wextra", "-target", "bpf", "-c", SOURCE, "-o",
-    ]);
+    command.args(["-O2", "-g", "-Wall", "-Wextra", "-target", "bpf", "-c", SOURCE, "-o"]);
     command.arg(&object);
     // Debian keeps the architecture's half of the UAPI headers (asm/types.h) in a folder that only the native
     // target searches.
@@ -42,16 +40,10 @@ fn compile() -> Result<(), String> {
     if Path::new(&multiarch).is_dir() {
         command.arg("-I").arg(multiarch);
     }
-    let output = command
-        .output()
-        .map_err(|e| format!("running {}: {e}", clang.display()))?;
+    let output = command.output().map_err(|e| format!("running {}: {e}", clang.display()))?;
     let messages = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(format!(
-            "{} ended with {}:\n{messages}",
-            clang.display(),
-            output.status
-        ));
+        return Err(format!("{} ended with {}:\n{messages}", clang.display(), output.status));
     }
     for line in messages.lines() {
         println!("cargo::warning={line}");

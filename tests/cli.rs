@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn finwheel(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_finwheel"))
-        .args(args)
-        .output()
-        .expect("the binary runs")
+    Command::new(env!("CARGO_BIN_EXE_finwheel")).args(args).output().expect("the binary runs")
 }
 
 fn code(o: &Output) -> i32 {
@@ -30,10 +27,7 @@ fn check(extra: &str) -> (Output, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("finwheel.toml");
     std::fs::write(&path, format!("{GOOD}{extra}")).expect("written");
-    (
-        finwheel(&["check", "--config", path.to_str().expect("UTF-8")]),
-        path,
-    )
+    (finwheel(&["check", "--config", path.to_str().expect("UTF-8")]), path)
 }
 
 #[track_caller]
@@ -42,17 +36,11 @@ fn refused(extra: &str, place: &str, parts: &[&str]) {
     assert_eq!(code(&o), 2, "{}", stderr(&o));
     assert_eq!(stdout(&o), "");
     let text = stderr(&o);
-    assert!(
-        text.contains(&format!("{}:{place}: error: ", path.display())),
-        "{text}"
-    );
+    assert!(text.contains(&format!("{}:{place}: error: ", path.display())), "{text}");
     for part in parts {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(
-        text.ends_with(&format!("{}: 1 error\n", path.display())),
-        "{text}"
-    );
+    assert!(text.ends_with(&format!("{}: 1 error\n", path.display())), "{text}");
 }
 
 #[test]
@@ -102,25 +90,13 @@ fn a_wrong_type_is_refused_with_the_expected_one() {
 
 #[test]
 fn a_wrong_unit_is_refused_with_the_right_one() {
-    refused(
-        "[tcp]\nreceive_buffer = \"64KB\"\n",
-        "9:1",
-        &["unknown unit `KB`", "write \"64KiB\""],
-    );
-    refused(
-        "[drain]\ndeadline = 30\n",
-        "9:1",
-        &["found the whole number 30", "write \"30s\""],
-    );
+    refused("[tcp]\nreceive_buffer = \"64KB\"\n", "9:1", &["unknown unit `KB`", "write \"64KiB\""]);
+    refused("[drain]\ndeadline = 30\n", "9:1", &["found the whole number 30", "write \"30s\""]);
 }
 
 #[test]
 fn a_value_out_of_range_is_refused_with_the_range_and_its_unit() {
-    refused(
-        "[tcp]\ntime_wait = \"1h\"\n",
-        "9:1",
-        &["3600s is too high", "from 1ms to 240s"],
-    );
+    refused("[tcp]\ntime_wait = \"1h\"\n", "9:1", &["3600s is too high", "from 1ms to 240s"]);
 }
 
 #[test]
@@ -138,15 +114,9 @@ fn all_errors_are_shown_at_once() {
     let text = stderr(&o);
     assert_eq!(code(&o), 2);
     for line in [9, 10, 11] {
-        assert!(
-            text.contains(&format!("{}:{line}:1: error: ", path.display())),
-            "{text}"
-        );
+        assert!(text.contains(&format!("{}:{line}:1: error: ", path.display())), "{text}");
     }
-    assert!(
-        text.ends_with(&format!("{}: 3 errors\n", path.display())),
-        "{text}"
-    );
+    assert!(text.ends_with(&format!("{}: 3 errors\n", path.display())), "{text}");
 }
 
 #[test]
@@ -173,8 +143,5 @@ fn a_wrong_command_line_exits_with_2_and_help_and_version_with_0() {
     assert_eq!(code(&finwheel(&[])), 2);
     assert_eq!(code(&finwheel(&["--help"])), 0);
     let version = finwheel(&["--version"]);
-    assert_eq!(
-        (code(&version), stdout(&version)),
-        (0, format!("finwheel {}\n", env!("CARGO_PKG_VERSION")))
-    );
+    assert_eq!((code(&version), stdout(&version)), (0, format!("finwheel {}\n", env!("CARGO_PKG_VERSION"))));
 }

@@ -39,10 +39,7 @@ fn server_v6(rig: &Rig, port: u16) -> SocketAddr {
 
 fn config(rig: &Rig) -> OpenConfig {
     OpenConfig {
-        claims: vec![
-            Claim::listen(server(rig, PORT)),
-            Claim::listen(server_v6(rig, PORT)),
-        ],
+        claims: vec![Claim::listen(server(rig, PORT)), Claim::listen(server_v6(rig, PORT))],
         ..OpenConfig::new(SERVER_INTERFACE)
     }
 }
@@ -115,9 +112,7 @@ fn sum(words: impl Iterator<Item = u16>) -> u16 {
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
-    bytes
-        .chunks(2)
-        .map(|c| u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)]))
+    bytes.chunks(2).map(|c| u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)]))
 }
 
 /// Folded sum of the IPv4 pseudo-header of a frame whose TCP part starts at byte 34.
@@ -153,9 +148,7 @@ fn syn_to_rst(buffer: &mut [u8]) -> usize {
 
 /// A TCP connect from the client's namespace; the thread ends when it is answered or the time is over.
 fn connect(rig: &Rig, to: SocketAddr, timeout: Duration) -> std::io::Result<TcpStream> {
-    rig.client_ns()
-        .run_in(|| TcpStream::connect_timeout(&to, timeout))
-        .unwrap()
+    rig.client_ns().run_in(|| TcpStream::connect_timeout(&to, timeout)).unwrap()
 }
 
 /// Whether the server's kernel serves `port`: a whole connection with bytes both ways.
@@ -208,9 +201,7 @@ fn claimed_syns_arrive_and_everything_else_stays_with_the_kernel() {
             v4 |= tcp_ports_v4(bytes).is_some_and(|(_, dst)| dst == PORT);
             v6 |= tcp_ports_v6(bytes).is_some_and(|(_, dst)| dst == PORT);
             assert!(
-                tcp_ports_v4(bytes)
-                    .or(tcp_ports_v6(bytes))
-                    .is_some_and(|(_, dst)| dst == PORT),
+                tcp_ports_v4(bytes).or(tcp_ports_v6(bytes)).is_some_and(|(_, dst)| dst == PORT),
                 "not claimed: {bytes:x?}"
             );
             port.free(frame);
@@ -231,10 +222,7 @@ fn claimed_syns_arrive_and_everything_else_stays_with_the_kernel() {
     });
     assert_eq!(stray, 0);
     let counters = opened.steering.counters().unwrap();
-    assert!(
-        counters.get(Counter::Redirected) >= 2 && counters.get(Counter::Passed) > 8,
-        "{counters:?}"
-    );
+    assert!(counters.get(Counter::Redirected) >= 2 && counters.get(Counter::Passed) > 8, "{counters:?}");
     assert_nothing_leaked(&opened.ports);
 }
 
@@ -273,10 +261,7 @@ fn a_veth_peer_leaves_the_checksum_unfinished_and_the_frame_complete() {
                 let pseudo = pseudo_v4(bytes, len);
                 let field = u16::from_be_bytes([bytes[50], bytes[51]]);
                 let whole = sum(words(&bytes[34..34 + len]).chain([pseudo])) == 0xffff;
-                assert_eq!(
-                    whole, finished,
-                    "checksum field {field:#x}, pseudo-header {pseudo:#x}"
-                );
+                assert_eq!(whole, finished, "checksum field {field:#x}, pseudo-header {pseudo:#x}");
                 assert_eq!(field == pseudo, !finished);
                 port.free(frame);
                 true
@@ -341,10 +326,7 @@ fn open_client(rig: &Rig) -> Opened {
         }],
         ..OpenConfig::new(finwheel::rig::CLIENT_INTERFACE)
     };
-    rig.client_ns()
-        .run_in(|| open(&config))
-        .unwrap()
-        .unwrap_or_else(|e| panic!("{e}"))
+    rig.client_ns().run_in(|| open(&config)).unwrap().unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]
@@ -405,10 +387,7 @@ fn ten_thousand_frames_there_and_back_and_none_is_lost_track_of() {
     let stats = server.ports[0].stats();
     assert_eq!((stats.rx_frames, stats.tx_frames), (FRAMES, FRAMES));
     assert_eq!((stats.rx_bytes, stats.tx_bytes), (54 * FRAMES, 54 * FRAMES));
-    assert_eq!(
-        stats.xsk_rx_dropped + stats.xsk_rx_ring_full + stats.xsk_fill_ring_empty,
-        0
-    );
+    assert_eq!(stats.xsk_rx_dropped + stats.xsk_rx_ring_full + stats.xsk_fill_ring_empty, 0);
     assert_eq!((stats.xsk_invalid_descs, stats.tx_ring_full), (0, 0));
     assert!(stats.tx_wakeups > 0);
     // Everything comes home when the link is quiet: what is in transmission was sent.
@@ -457,9 +436,7 @@ fn every_queue_is_bound_and_frames_arrive_on_several() {
     // The client's kernel picks a queue by flow hash; 64 flows all on one of 4 is a chance of 4^-63.
     let senders = rig.client_ns().run_in(|| {
         let to = server(&rig, PORT);
-        (0..64)
-            .filter_map(|_| TcpStream::connect_timeout(&to, Duration::from_millis(2)).err())
-            .count()
+        (0..64).filter_map(|_| TcpStream::connect_timeout(&to, Duration::from_millis(2)).err()).count()
     });
     assert_eq!(senders.unwrap(), 64);
     let mut per_queue = [0u32; 4];
@@ -497,10 +474,7 @@ fn an_interface_that_is_in_use_is_refused_by_name() {
 
 #[test]
 fn what_the_interface_cannot_do_is_refused_with_the_way_out() {
-    let rig = rig_or_skip!(RigConfig {
-        mtu: 3000,
-        ..RigConfig::default()
-    });
+    let rig = rig_or_skip!(RigConfig { mtu: 3000, ..RigConfig::default() });
     let e = try_open(&rig, &config(&rig)).unwrap_err().to_string();
     for part in [SERVER_INTERFACE, "3000", "1770", "ip link set dev"] {
         assert!(e.contains(part), "{part} in: {e}");
@@ -509,28 +483,12 @@ fn what_the_interface_cannot_do_is_refused_with_the_way_out() {
     assert!(matches!(e, SetupError::NoInterface { .. }), "{e}");
 
     let rig = rig_or_skip!(RigConfig::default());
-    let zero_copy = OpenConfig {
-        zero_copy: ZeroCopy::Require,
-        ..config(&rig)
-    };
+    let zero_copy = OpenConfig { zero_copy: ZeroCopy::Require, ..config(&rig) };
     let e = try_open(&rig, &zero_copy).unwrap_err();
     assert!(matches!(e, SetupError::NoZeroCopy { queue: 0, .. }), "{e}");
-    let list = OpenConfig {
-        queues: Queues::List(vec![1]),
-        ..config(&rig)
-    };
+    let list = OpenConfig { queues: Queues::List(vec![1]), ..config(&rig) };
     let e = try_open(&rig, &list).unwrap_err();
-    assert!(
-        matches!(
-            e,
-            SetupError::NoQueue {
-                queue: 1,
-                queues: 1,
-                ..
-            }
-        ),
-        "{e}"
-    );
+    assert!(matches!(e, SetupError::NoQueue { queue: 1, queues: 1, .. }), "{e}");
     // After all these refusals the interface is as it was.
     assert!(open_or_panic(&rig, &config(&rig)).steering.mode().is_some());
 }
@@ -553,10 +511,7 @@ fn detaching_gives_the_traffic_back_to_the_kernel() {
 fn unclaiming_gives_one_port_back() {
     let rig = rig_or_skip!(RigConfig::default());
     let mut opened = open_or_panic(&rig, &config(&rig));
-    opened
-        .steering
-        .unclaim(Claim::listen(server(&rig, PORT)))
-        .unwrap();
+    opened.steering.unclaim(Claim::listen(server(&rig, PORT))).unwrap();
     kernel_serves(&rig, PORT);
     opened.steering.claim(Claim::listen(server(&rig, PORT))).unwrap();
     let e = connect(&rig, server(&rig, PORT), Duration::from_millis(300)).unwrap_err();
@@ -566,13 +521,7 @@ fn unclaiming_gives_one_port_back() {
 #[test]
 fn without_sockets_peers_wait_for_the_lease_and_are_reset_only_after_it() {
     let rig = rig_or_skip!(RigConfig::default());
-    let mut opened = open_or_panic(
-        &rig,
-        &OpenConfig {
-            lease: Duration::from_secs(2),
-            ..config(&rig)
-        },
-    );
+    let mut opened = open_or_panic(&rig, &OpenConfig { lease: Duration::from_secs(2), ..config(&rig) });
     // What a crash leaves: the program attached, the sockets gone.
     opened.ports.clear();
     opened.steering.heartbeat().unwrap();
@@ -581,32 +530,22 @@ fn without_sockets_peers_wait_for_the_lease_and_are_reset_only_after_it() {
     assert!(opened.steering.counters().unwrap().get(Counter::DroppedNoSocket) > 0);
     std::thread::sleep(Duration::from_millis(1500));
     let e = connect(&rig, server(&rig, PORT), Duration::from_millis(700)).unwrap_err();
-    assert_eq!(
-        e.kind(),
-        ErrorKind::ConnectionRefused,
-        "the kernel answers after it"
-    );
+    assert_eq!(e.kind(), ErrorKind::ConnectionRefused, "the kernel answers after it");
     assert!(opened.steering.counters().unwrap().get(Counter::LeaseOver) > 0);
 }
 
 #[test]
 fn a_program_left_behind_is_replaced_whatever_its_mode() {
     let rig = rig_or_skip!(RigConfig::default());
-    for (left, next) in [
-        (Mode::Native, Mode::Native),
-        (Mode::Generic, Mode::Auto),
-        (Mode::Native, Mode::Generic),
-    ] {
+    for (left, next) in
+        [(Mode::Native, Mode::Native), (Mode::Generic, Mode::Auto), (Mode::Native, Mode::Generic)]
+    {
         let with = |mode| OpenConfig { mode, ..config(&rig) };
         let opened = open_or_panic(&rig, &with(left));
         opened.steering.leave_attached();
         drop(opened.ports);
         let e = connect(&rig, server(&rig, PORT), Duration::from_millis(200)).unwrap_err();
-        assert_eq!(
-            e.kind(),
-            ErrorKind::TimedOut,
-            "still held by the program left behind"
-        );
+        assert_eq!(e.kind(), ErrorKind::TimedOut, "still held by the program left behind");
         let mut opened = open_or_panic(&rig, &with(next));
         let want = match next {
             Mode::Auto | Mode::Native => AttachMode::Native,
@@ -623,10 +562,7 @@ fn a_program_left_behind_is_replaced_whatever_its_mode() {
 fn an_interface_that_disappears_is_a_fatal_error() {
     let rig = rig_or_skip!(RigConfig::default());
     let mut opened = open_or_panic(&rig, &config(&rig));
-    let gone = rig
-        .client_command("ip")
-        .args(["link", "del", finwheel::rig::CLIENT_INTERFACE])
-        .status();
+    let gone = rig.client_command("ip").args(["link", "del", finwheel::rig::CLIENT_INTERFACE]).status();
     assert!(gone.unwrap().success());
     let port = &mut opened.ports[0];
     let end = Instant::now() + Duration::from_secs(5);
@@ -658,23 +594,14 @@ fn a_waker_ends_the_sleep_from_another_thread_and_is_not_lost_before_it() {
     };
     waker.wake();
     waker.wake();
-    assert!(
-        slept(port, Duration::from_secs(5)) < Duration::from_secs(1),
-        "a wake before the sleep"
-    );
-    assert!(
-        slept(port, Duration::from_millis(60)) >= Duration::from_millis(50),
-        "wakes count as one"
-    );
+    assert!(slept(port, Duration::from_secs(5)) < Duration::from_secs(1), "a wake before the sleep");
+    assert!(slept(port, Duration::from_millis(60)) >= Duration::from_millis(50), "wakes count as one");
     std::thread::scope(|s| {
         s.spawn(|| {
             std::thread::sleep(Duration::from_millis(50));
             waker.wake();
         });
-        assert!(
-            slept(port, Duration::from_secs(5)) < Duration::from_secs(2),
-            "a wake during the sleep"
-        );
+        assert!(slept(port, Duration::from_secs(5)) < Duration::from_secs(2), "a wake during the sleep");
     });
 }
 
@@ -684,9 +611,7 @@ fn a_port_works_from_a_thread_of_another_namespace() {
     let rig = rig_or_skip!(RigConfig::default());
     let opened = open_or_panic(&rig, &config(&rig));
     assert_send(&opened);
-    let Opened {
-        mut ports, steering, ..
-    } = opened;
+    let Opened { mut ports, steering, .. } = opened;
     std::thread::scope(|s| {
         s.spawn(|| connect(&rig, server(&rig, PORT), Duration::from_millis(300)).unwrap_err());
         s.spawn(move || {
@@ -707,11 +632,7 @@ fn loss_is_about_what_was_asked_for_and_can_be_ended() {
     let at = server(&rig, 5000);
     let receiver = rig.server_ns().run_in(|| UdpSocket::bind(at)).unwrap().unwrap();
     receiver.set_nonblocking(true).unwrap();
-    let sender = rig
-        .client_ns()
-        .run_in(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))
-        .unwrap()
-        .unwrap();
+    let sender = rig.client_ns().run_in(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap().unwrap();
     // Resolves the neighbour before anything is lost.
     assert!(ping(&rig, "10.77.0.1"));
     let through = || {
@@ -720,10 +641,7 @@ fn loss_is_about_what_was_asked_for_and_can_be_ended() {
             for _ in 0..100 {
                 // EPERM is how a datagram dropped on the way out is told.
                 if let Err(e) = sender.send_to(b"x", at) {
-                    assert!(
-                        matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::WouldBlock),
-                        "{e}"
-                    );
+                    assert!(matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::WouldBlock), "{e}");
                 }
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -745,10 +663,7 @@ fn loss_is_about_what_was_asked_for_and_can_be_ended() {
 #[test]
 fn a_rig_leaves_nothing_behind() {
     let rig = rig_or_skip!(RigConfig::default());
-    let names = [
-        rig.server_ns().name().to_owned(),
-        rig.client_ns().name().to_owned(),
-    ];
+    let names = [rig.server_ns().name().to_owned(), rig.client_ns().name().to_owned()];
     let path = |n: &String| std::path::Path::new("/run/netns").join(n);
     assert!(names.iter().all(|n| path(n).exists()));
     let cleaner = rig.cleaner();

@@ -49,11 +49,9 @@ fn worker_bytes(c: &Config) -> (u64, u64) {
         (w.half_open, HALF_OPEN_BYTES),
         (c.interface.frames, FRAME_BYTES),
     ];
-    variable
-        .iter()
-        .fold((fixed, fixed), |(low, high), (n, (small, large))| {
-            (low + u64::from(*n) * small, high + u64::from(*n) * large)
-        })
+    variable.iter().fold((fixed, fixed), |(low, high), (n, (small, large))| {
+        (low + u64::from(*n) * small, high + u64::from(*n) * large)
+    })
 }
 
 /// What a configuration amounts to, in a few lines.

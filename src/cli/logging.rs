@@ -32,9 +32,8 @@ fn subscriber<W>(config: &LogConfig, writer: W, colour: bool) -> Box<dyn Subscri
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::from(config.level))
-        .with_writer(writer);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(LevelFilter::from(config.level)).with_writer(writer);
     match config.format {
         LogFormat::Text => Box::new(builder.with_ansi(colour).with_target(false).finish()),
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
@@ -76,10 +75,7 @@ mod tests {
     fn the_level_decides_what_is_logged() {
         assert_eq!(logged(LogLevel::Warn, LogFormat::Text), "");
         let info = logged(LogLevel::Info, LogFormat::Text);
-        assert!(
-            info.contains("ready queue=3") && !info.contains("detail"),
-            "{info}"
-        );
+        assert!(info.contains("ready queue=3") && !info.contains("detail"), "{info}");
         assert!(logged(LogLevel::Debug, LogFormat::Text).contains("detail"));
     }
 
@@ -89,11 +85,7 @@ mod tests {
         let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(
-            (
-                lines[0]["message"].as_str(),
-                lines[0]["queue"].as_u64(),
-                lines[0]["level"].as_str()
-            ),
+            (lines[0]["message"].as_str(), lines[0]["queue"].as_u64(), lines[0]["level"].as_str()),
             (Some("ready"), Some(3), Some("INFO"))
         );
     }

@@ -106,12 +106,8 @@ impl fmt::Display for Diagnostic {
         )?;
         if !self.excerpt.is_empty() && self.excerpt.chars().count() <= MAX_EXCERPT_CHARS {
             // Tabs stay tabs in the padding, so the underline falls under its text whatever their width.
-            let pad: String = self
-                .excerpt
-                .chars()
-                .take(self.column - 1)
-                .map(|c| if c == '\t' { c } else { ' ' })
-                .collect();
+            let pad: String =
+                self.excerpt.chars().take(self.column - 1).map(|c| if c == '\t' { c } else { ' ' }).collect();
             write!(f, "\n{:>5} | {}", self.line, self.excerpt)?;
             write!(f, "\n      | {pad}{}", "^".repeat(self.width))?;
         }
@@ -174,15 +170,7 @@ mod tests {
 
     fn shown(text: &str, span: Range<usize>) -> String {
         let file = Path::new("f.toml");
-        Diagnostic::new(
-            Severity::Error,
-            file,
-            text,
-            span,
-            "bad".into(),
-            Some("do so".into()),
-        )
-        .to_string()
+        Diagnostic::new(Severity::Error, file, text, span, "bad".into(), Some("do so".into())).to_string()
     }
 
     #[test]

@@ -51,17 +51,10 @@ pub struct Loaded {
 /// # Errors
 /// [`ConfigError::Read`] when the file cannot be read, [`ConfigError::Invalid`] with every fault found in it.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let read = |source| ConfigError::Read {
-        file: path.to_owned(),
-        source,
-    };
+    let read = |source| ConfigError::Read { file: path.to_owned(), source };
     let bytes = read_bounded(path, MAX_FILE_BYTES).map_err(read)?;
-    let text = String::from_utf8(bytes).map_err(|e| {
-        read(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            e.utf8_error(),
-        ))
-    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|e| read(std::io::Error::new(std::io::ErrorKind::InvalidData, e.utf8_error())))?;
     from_text(&text, path)
 }
 
@@ -74,17 +67,12 @@ pub fn from_text(text: &str, path: &Path) -> Result<Loaded, ConfigError> {
     let mut reader = reader::Reader::new(text);
     let config = parse::config(&mut reader, path.parent().unwrap_or(Path::new("")));
     validate::relations(&config, &mut reader);
-    let (errors, warnings): (Vec<_>, Vec<_>) = reader
-        .into_diagnostics(path)
-        .into_iter()
-        .partition(|d| d.severity == Severity::Error);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        reader.into_diagnostics(path).into_iter().partition(|d| d.severity == Severity::Error);
     if errors.is_empty() {
         Ok(Loaded { config, warnings })
     } else {
-        Err(ConfigError::Invalid {
-            file: path.to_owned(),
-            diagnostics: errors,
-        })
+        Err(ConfigError::Invalid { file: path.to_owned(), diagnostics: errors })
     }
 }
 
@@ -99,10 +87,7 @@ fn read_bounded(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
     std::fs::File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         let limit = units::format_size(max);
-        return Err(Error::new(
-            ErrorKind::FileTooLarge,
-            format!("larger than {limit}"),
-        ));
+        return Err(Error::new(ErrorKind::FileTooLarge, format!("larger than {limit}")));
     }
     Ok(bytes)
 }

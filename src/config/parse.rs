@@ -54,10 +54,7 @@ fn table<'v, 't>(top: &mut Section<'_, 'v, 't>, name: &'static str) -> Found<'v,
     if let DeValue::Table(t) = value.get_ref() {
         return Some((t, value.span()));
     }
-    top.fault(
-        name,
-        reader::wrong_type(value.get_ref(), &format!("a table: [{name}]")),
-    );
+    top.fault(name, reader::wrong_type(value.get_ref(), &format!("a table: [{name}]")));
     None
 }
 
@@ -78,27 +75,16 @@ fn with<'t, C: Default>(
 fn interface(s: &mut Section<'_, '_, '_>, c: &mut InterfaceConfig) {
     match s.take("name", interface_name) {
         Some(name) => c.name = name,
-        None => s.missing(
-            "name",
-            "the network interface to serve, as `ip link` names it: name = \"eth0\"",
-        ),
+        None => s.missing("name", "the network interface to serve, as `ip link` names it: name = \"eth0\""),
     }
-    if let Some(queues) = s.take("queues", |v| {
-        indices(v, "\"all\" or a list of queue numbers such as [0, 1]", "all")
-    }) {
+    if let Some(queues) =
+        s.take("queues", |v| indices(v, "\"all\" or a list of queue numbers such as [0, 1]", "all"))
+    {
         c.queues = queues.map_or(Queues::All, Queues::List);
     }
-    let modes = [
-        ("auto", Mode::Auto),
-        ("native", Mode::Native),
-        ("generic", Mode::Generic),
-    ];
+    let modes = [("auto", Mode::Auto), ("native", Mode::Native), ("generic", Mode::Generic)];
     s.choice("mode", &mut c.mode, &modes);
-    let words = [
-        ("auto", ZeroCopy::Auto),
-        ("require", ZeroCopy::Require),
-        ("off", ZeroCopy::Off),
-    ];
+    let words = [("auto", ZeroCopy::Auto), ("require", ZeroCopy::Require), ("off", ZeroCopy::Off)];
     s.choice("zero_copy", &mut c.zero_copy, &words);
     s.integer("ring_size", &mut c.ring_size, &bounds::RING_SIZE, "descriptors");
     s.integer("frames", &mut c.frames, &bounds::FRAMES, "frames");
@@ -127,46 +113,25 @@ fn indices(v: &DeValue<'_>, expected: &str, word: &str) -> Result<Option<Vec<u32
     let numbers = reader::list(items, |v| reader::integer(v, &bounds::INDEX, ""))?;
     let mut seen = HashSet::new();
     if let Some(twice) = numbers.iter().find(|n| !seen.insert(**n)) {
-        return Err(Fault::new(
-            format!("{twice} is in the list twice"),
-            "name each number once",
-        ));
+        return Err(Fault::new(format!("{twice} is in the list twice"), "name each number once"));
     }
     if numbers.is_empty() {
-        return Err(Fault::new(
-            "the list is empty",
-            format!("this key expects {expected}"),
-        ));
+        return Err(Fault::new("the list is empty", format!("this key expects {expected}")));
     }
     Ok(Some(numbers.into_iter().map(|n| n as u32).collect()))
 }
 
 fn worker(s: &mut Section<'_, '_, '_>, c: &mut WorkerConfig) {
-    if let Some(cores) = s.take("cores", |v| {
-        indices(v, "\"auto\" or a list of CPU numbers such as [2, 3]", "auto")
-    }) {
+    if let Some(cores) =
+        s.take("cores", |v| indices(v, "\"auto\" or a list of CPU numbers such as [2, 3]", "auto"))
+    {
         c.cores = cores.map_or(Cores::Auto, Cores::List);
     }
     let words = [("adaptive", Idle::Adaptive), ("busy", Idle::Busy)];
     s.choice("idle", &mut c.idle, &words);
-    s.integer(
-        "connections",
-        &mut c.connections,
-        &bounds::CONNECTIONS,
-        "connections",
-    );
-    s.integer(
-        "half_open",
-        &mut c.half_open,
-        &bounds::HALF_OPEN,
-        "half-open connections",
-    );
-    s.integer(
-        "time_wait",
-        &mut c.time_wait,
-        &bounds::TIME_WAIT_RECORDS,
-        "records",
-    );
+    s.integer("connections", &mut c.connections, &bounds::CONNECTIONS, "connections");
+    s.integer("half_open", &mut c.half_open, &bounds::HALF_OPEN, "half-open connections");
+    s.integer("time_wait", &mut c.time_wait, &bounds::TIME_WAIT_RECORDS, "records");
     s.integer("chunks", &mut c.chunks, &bounds::CHUNKS, "chunks of 2 KiB");
 }
 
@@ -192,12 +157,7 @@ fn tcp(s: &mut Section<'_, '_, '_>, c: &mut TcpConfig) {
         c.mss = (mss != 0).then_some(mss as u16);
     }
     s.integer("ttl", &mut c.ttl, &bounds::TTL, "hops");
-    s.integer(
-        "rst_budget",
-        &mut c.rst_budget,
-        &bounds::RST_BUDGET,
-        "RSTs a second",
-    );
+    s.integer("rst_budget", &mut c.rst_budget, &bounds::RST_BUDGET, "RSTs a second");
     s.integer(
         "challenge_ack_per_conn",
         &mut c.challenge_ack_per_conn,
@@ -221,13 +181,7 @@ fn metrics(s: &mut Section<'_, '_, '_>, c: &mut MetricsConfig) {
 }
 
 fn log(s: &mut Section<'_, '_, '_>, c: &mut LogConfig) {
-    let levels = [
-        LogLevel::Error,
-        LogLevel::Warn,
-        LogLevel::Info,
-        LogLevel::Debug,
-        LogLevel::Trace,
-    ];
+    let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
     s.choice("level", &mut c.level, &levels.map(|l| (l.as_str(), l)));
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     s.choice("format", &mut c.format, &formats);
@@ -258,10 +212,7 @@ fn listeners<'t>(
     };
     let mut listeners = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        let place = Place {
-            table: "listener",
-            index,
-        };
+        let place = Place { table: "listener", index };
         let DeValue::Table(table) = item.get_ref() else {
             let fault = reader::wrong_type(item.get_ref(), "tables with double brackets: [[listener]]");
             r.fault(top, "listener", fault);
@@ -288,10 +239,7 @@ fn listener<'t>(
     tcp: &TcpConfig,
     dir: &Path,
 ) -> ListenerConfig {
-    let mut c = ListenerConfig {
-        idle: tcp.idle,
-        ..ListenerConfig::default()
-    };
+    let mut c = ListenerConfig { idle: tcp.idle, ..ListenerConfig::default() };
     let mut s = r.section(place, Some(table), header);
     match s.take("name", listener_name) {
         Some(name) => c.name = name,
@@ -308,27 +256,17 @@ fn listener<'t>(
     match (table.contains_key("address"), table.contains_key("addresses")) {
         (true, true) => s.fault(
             "addresses",
-            Fault::new(
-                "there is an `address` too",
-                "write either `address` or `addresses`",
-            ),
+            Fault::new("there is an `address` too", "write either `address` or `addresses`"),
         ),
         (false, false) => s.missing("address", "where to listen: address = \"0.0.0.0:80\""),
         _ => {}
     }
     c.addresses = one.into_iter().chain(many.into_iter().flatten()).collect();
     let mut kind = None;
-    let words = [
-        ("echo", Some(Kind::Echo)),
-        ("discard", Some(Kind::Discard)),
-        ("http", Some(Kind::Http)),
-    ];
+    let words = [("echo", Some(Kind::Echo)), ("discard", Some(Kind::Discard)), ("http", Some(Kind::Http))];
     s.choice("service", &mut kind, &words);
     if !table.contains_key("service") {
-        s.missing(
-            "service",
-            "what answers: service = \"echo\", \"discard\" or \"http\"",
-        );
+        s.missing("service", "what answers: service = \"echo\", \"discard\" or \"http\"");
     }
     s.duration_or_off("idle", &mut c.idle, &bounds::IDLE);
     s.size("linger_bytes", &mut c.linger_bytes, &bounds::LINGER_BYTES);
@@ -376,10 +314,7 @@ fn address(v: &DeValue<'_>) -> Result<SocketAddr, Fault> {
     // A mapped address arrives in IPv4 frames, so it is compared and claimed as what it is on the wire.
     a.set_ip(a.ip().to_canonical());
     if a.port() == 0 {
-        return Err(Fault::new(
-            format!("\"{text}\" has port 0"),
-            "name the port: 1 to 65535",
-        ));
+        return Err(Fault::new(format!("\"{text}\" has port 0"), "name the port: 1 to 65535"));
     }
     let broadcast = matches!(a.ip(), IpAddr::V4(ip) if ip.is_broadcast());
     if a.ip().is_multicast() || broadcast {
@@ -394,10 +329,7 @@ fn address(v: &DeValue<'_>) -> Result<SocketAddr, Fault> {
 fn http<'t>(r: &mut Reader<'t>, index: usize, found: Found<'_, 't>, dir: &Path) -> HttpConfig {
     let mut c = HttpConfig::default();
     let (table, header) = found.map_or((None, 0..0), |(t, h)| (Some(t), h));
-    let place = Place {
-        table: "listener.http",
-        index,
-    };
+    let place = Place { table: "listener.http", index };
     let mut s = r.section(place, table, header);
     let body = s.take("body", |v| {
         reader::text(v, "the response's body in quotes", None).map(|t| t.as_bytes().to_vec())
@@ -418,10 +350,7 @@ fn http<'t>(r: &mut Reader<'t>, index: usize, found: Found<'_, 't>, dir: &Path) 
             })
     });
     if table.is_some_and(|t| t.contains_key("body") && t.contains_key("file")) {
-        s.fault(
-            "file",
-            Fault::new("there is a `body` too", "write either `body` or `file`"),
-        );
+        s.fault("file", Fault::new("there is a `body` too", "write either `body` or `file`"));
     }
     if let Some((bytes, source)) = body.map(|b| (b, BodySource::Inline)).or(file) {
         (c.body, c.source) = (bytes, source);

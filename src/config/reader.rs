@@ -47,10 +47,7 @@ pub struct Fault {
 impl Fault {
     /// From the two phrases.
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: help.into(),
-        }
+        Self { message: message.into(), help: help.into() }
     }
 }
 
@@ -104,22 +101,12 @@ impl<'t> Reader<'t> {
         header: Span,
     ) -> Section<'r, 'v, 't> {
         self.headers.insert(place, header);
-        Section {
-            reader: self,
-            place,
-            table,
-            asked: Vec::new(),
-        }
+        Section { reader: self, place, table, asked: Vec::new() }
     }
 
     /// Records an error.
     pub fn error(&mut self, span: Span, message: String, help: Option<String>) {
-        self.findings.push(Finding {
-            severity: Severity::Error,
-            span,
-            message,
-            help,
-        });
+        self.findings.push(Finding { severity: Severity::Error, span, message, help });
     }
 
     /// Records a fault of one key, or of its table where it was not written.
@@ -147,11 +134,7 @@ impl<'t> Reader<'t> {
         if keys.iter().any(|k| self.faulty.contains(k)) {
             return;
         }
-        if let Some(at) = keys
-            .iter()
-            .find(|k| self.written.contains_key(k))
-            .or(keys.first())
-        {
+        if let Some(at) = keys.iter().find(|k| self.written.contains_key(k)).or(keys.first()) {
             let (place, key) = *at;
             let span = self.span_of(place, key);
             let message = format!("`{key}` in {}: {}", place.header(), fault.message);
@@ -160,11 +143,7 @@ impl<'t> Reader<'t> {
     }
 
     fn span_of(&self, place: Place, key: &'static str) -> Span {
-        self.written
-            .get(&(place, key))
-            .or_else(|| self.headers.get(&place))
-            .cloned()
-            .unwrap_or(0..0)
+        self.written.get(&(place, key)).or_else(|| self.headers.get(&place)).cloned().unwrap_or(0..0)
     }
 
     /// Keys that the schema asked for, by table.
@@ -184,8 +163,7 @@ impl<'t> Reader<'t> {
             };
             self.error(span, message, help);
         }
-        self.findings
-            .sort_by_key(|f| (f.span.start, f.severity, f.message.clone()));
+        self.findings.sort_by_key(|f| (f.span.start, f.severity, f.message.clone()));
         self.findings
             .into_iter()
             .map(|f| Diagnostic::new(f.severity, file, self.text, f.span, f.message, f.help))
@@ -202,15 +180,8 @@ impl<'t> Reader<'t> {
         if let Some((t, _)) = self.known.iter().find(|(_, k)| *k == key) {
             return Some(format!("`{key}` belongs in {}", Place::of(t).header()));
         }
-        if let Some((t, near)) = self
-            .known
-            .iter()
-            .find(|(_, k)| nearest(key, [*k].into_iter()).is_some())
-        {
-            return Some(format!(
-                "did you mean `{near}`, which belongs in {}?",
-                Place::of(t).header()
-            ));
+        if let Some((t, near)) = self.known.iter().find(|(_, k)| nearest(key, [*k].into_iter()).is_some()) {
+            return Some(format!("did you mean `{near}`, which belongs in {}?", Place::of(t).header()));
         }
         let list: Vec<_> = here().map(|k| format!("`{k}`")).collect();
         (!list.is_empty()).then(|| format!("the keys here are {}", list.join(", ")))
@@ -298,11 +269,7 @@ impl<'v, 't> Section<'_, 'v, 't> {
     /// A duration in a range.
     pub fn duration(&mut self, key: &'static str, into: &mut Duration, range: &RangeInclusive<Duration>) {
         let read = |v: &DeValue<'_>| {
-            let text = text(
-                v,
-                "a duration with its unit, such as \"60s\" or \"250ms\"",
-                Some("s"),
-            )?;
+            let text = text(v, "a duration with its unit, such as \"60s\" or \"250ms\"", Some("s"))?;
             let d = parse_duration(text).map_err(|e| Fault::new(format!("\"{text}\" is no duration"), e))?;
             in_range(d, range, format_duration)
         };
@@ -345,17 +312,13 @@ impl<'v, 't> Section<'_, 'v, 't> {
         };
         let read = |v: &DeValue<'_>| {
             let given = text(v, &list(), None)?;
-            words
-                .iter()
-                .find(|(w, _)| *w == given)
-                .map(|(_, t)| *t)
-                .ok_or_else(|| {
-                    let help = match nearest(given, words.iter().map(|(w, _)| *w)) {
-                        Some(near) => format!("did you mean \"{near}\"? It is {}", list()),
-                        None => format!("it is {}", list()),
-                    };
-                    Fault::new(format!("\"{given}\" is not known"), help)
-                })
+            words.iter().find(|(w, _)| *w == given).map(|(_, t)| *t).ok_or_else(|| {
+                let help = match nearest(given, words.iter().map(|(w, _)| *w)) {
+                    Some(near) => format!("did you mean \"{near}\"? It is {}", list()),
+                    None => format!("it is {}", list()),
+                };
+                Fault::new(format!("\"{given}\" is not known"), help)
+            })
         };
         if let Some(t) = self.take(key, read) {
             *into = t;
@@ -364,10 +327,8 @@ impl<'v, 't> Section<'_, 'v, 't> {
 
     /// `true` or `false`.
     pub fn boolean(&mut self, key: &'static str, into: &mut bool) {
-        let read = |v: &DeValue<'_>| {
-            v.as_bool()
-                .ok_or_else(|| wrong_type(v, "true or false, without quotes"))
-        };
+        let read =
+            |v: &DeValue<'_>| v.as_bool().ok_or_else(|| wrong_type(v, "true or false, without quotes"));
         if let Some(b) = self.take(key, read) {
             *into = b;
         }
@@ -378,9 +339,7 @@ impl<'v, 't> Section<'_, 'v, 't> {
         let Some(table) = self.table else { return };
         for name in table.keys() {
             if !self.asked.contains(&name.get_ref().as_ref()) {
-                self.reader
-                    .unknown
-                    .push((self.place.table, name.get_ref().to_string(), name.span()));
+                self.reader.unknown.push((self.place.table, name.get_ref().to_string(), name.span()));
             }
         }
     }
@@ -414,32 +373,18 @@ pub fn text<'v>(v: &'v DeValue<'_>, expected: &str, unit: Option<&str>) -> Resul
 /// A whole number in a range.
 pub fn integer(v: &DeValue<'_>, range: &RangeInclusive<u64>, unit: Unit) -> Result<u64, Fault> {
     let show = |n| {
-        if unit.is_empty() {
-            format!("{n}")
-        } else {
-            format!("{n} {unit}")
-        }
+        if unit.is_empty() { format!("{n}") } else { format!("{n} {unit}") }
     };
-    let expected = format!(
-        "a whole number from {} to {}, without quotes",
-        range.start(),
-        show(*range.end())
-    );
+    let expected = format!("a whole number from {} to {}, without quotes", range.start(), show(*range.end()));
     let DeValue::Integer(i) = v else {
         return Err(wrong_type(v, &expected));
     };
     match i128::from_str_radix(i.as_str(), i.radix()) {
         Ok(n) => match u64::try_from(n) {
             Ok(n) => in_range(n, range, show),
-            Err(_) => Err(Fault::new(
-                format!("{i} is out of range"),
-                format!("it is {expected}"),
-            )),
+            Err(_) => Err(Fault::new(format!("{i} is out of range"), format!("it is {expected}"))),
         },
-        Err(_) => Err(Fault::new(
-            format!("{i} is out of range"),
-            format!("it is {expected}"),
-        )),
+        Err(_) => Err(Fault::new(format!("{i} is out of range"), format!("it is {expected}"))),
     }
 }
 
@@ -461,8 +406,5 @@ fn in_range<T: PartialOrd + Copy, D: Display>(
     }
     let (low, high) = (show(*range.start()), show(*range.end()));
     let side = if v < *range.start() { "low" } else { "high" };
-    Err(Fault::new(
-        format!("{} is too {side}", show(v)),
-        format!("it ranges from {low} to {high}"),
-    ))
+    Err(Fault::new(format!("{} is too {side}", show(v)), format!("it ranges from {low} to {high}")))
 }

@@ -283,9 +283,7 @@ pub struct DrainConfig {
 
 impl Default for DrainConfig {
     fn default() -> Self {
-        Self {
-            deadline: Duration::from_secs(30),
-        }
+        Self { deadline: Duration::from_secs(30) }
     }
 }
 
@@ -298,9 +296,7 @@ pub struct MetricsConfig {
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self {
-            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
-        }
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))) }
     }
 }
 
@@ -353,10 +349,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self {
-            level: LogLevel::Info,
-            format: LogFormat::Text,
-        }
+        Self { level: LogLevel::Info, format: LogFormat::Text }
     }
 }
 

@@ -30,13 +30,7 @@ fn manual_path() -> std::path::PathBuf {
 #[test]
 fn the_minimal_file_has_every_default() {
     let c = ok(MINIMAL).config;
-    assert_eq!(
-        c.interface,
-        InterfaceConfig {
-            name: "eth0".into(),
-            ..InterfaceConfig::default()
-        }
-    );
+    assert_eq!(c.interface, InterfaceConfig { name: "eth0".into(), ..InterfaceConfig::default() });
     assert_eq!(c.worker, WorkerConfig::default());
     assert_eq!(c.tcp, TcpConfig::default());
     assert_eq!(c.drain, DrainConfig::default());
@@ -54,10 +48,7 @@ fn the_manual_is_valid_and_its_values_are_the_defaults() {
     assert_eq!(c.interface.name, "eth0");
     assert_eq!(
         Config {
-            interface: InterfaceConfig {
-                name: String::new(),
-                ..c.interface.clone()
-            },
+            interface: InterfaceConfig { name: String::new(), ..c.interface.clone() },
             listeners: Vec::new(),
             ..c.clone()
         },
@@ -73,10 +64,7 @@ fn the_manual_is_valid_and_its_values_are_the_defaults() {
     );
     let d = ListenerConfig::default();
     let l = &c.listeners[0];
-    assert_eq!(
-        (l.idle, l.linger_bytes, l.linger_time),
-        (d.idle, d.linger_bytes, d.linger_time)
-    );
+    assert_eq!((l.idle, l.linger_bytes, l.linger_time), (d.idle, d.linger_bytes, d.linger_time));
     assert_eq!(l.service, ServiceConfig::Http(HttpConfig::default()));
 }
 
@@ -123,15 +111,8 @@ fn the_manual_documents_every_key_and_no_other() {
     let all: BTreeSet<_> = active.union(&commented).cloned().collect();
     assert_eq!(known, all);
     assert!(known.len() > 35, "{}", known.len());
-    let alternatives = [
-        ("listener", "addresses"),
-        ("listener", "idle"),
-        ("listener.http", "file"),
-    ];
-    assert_eq!(
-        commented,
-        alternatives.map(|(t, k)| (t.to_owned(), k.to_owned())).into()
-    );
+    let alternatives = [("listener", "addresses"), ("listener", "idle"), ("listener.http", "file")];
+    assert_eq!(commented, alternatives.map(|(t, k)| (t.to_owned(), k.to_owned())).into());
 }
 
 #[test]
@@ -160,21 +141,9 @@ fn an_unknown_key_is_an_error_with_the_nearest_known_one() {
 #[test]
 fn a_key_of_another_table_and_an_unknown_table_are_told_where_they_belong() {
     for (extra, message, help) in [
-        (
-            "[tcp]\ndeadline = \"1s\"\n",
-            "unknown key `deadline` in [tcp]",
-            "`deadline` belongs in [drain]",
-        ),
-        (
-            "[tpc]\nttl = 3\n",
-            "unknown table or key `tpc`",
-            "did you mean `tcp`?",
-        ),
-        (
-            "[log]\nxyzzy = 3\n",
-            "unknown key `xyzzy` in [log]",
-            "the keys here are `level`, `format`",
-        ),
+        ("[tcp]\ndeadline = \"1s\"\n", "unknown key `deadline` in [tcp]", "`deadline` belongs in [drain]"),
+        ("[tpc]\nttl = 3\n", "unknown table or key `tpc`", "did you mean `tcp`?"),
+        ("[log]\nxyzzy = 3\n", "unknown key `xyzzy` in [log]", "the keys here are `level`, `format`"),
         (
             "[log]\nring-sise = 3\n",
             "unknown key `ring-sise` in [log]",
@@ -201,86 +170,30 @@ fn each_is_refused(rows: &[(&str, &str, &str)]) {
 #[test]
 fn wrong_units_say_what_would_be_right() {
     each_is_refused(&[
-        (
-            "[tcp]\ntime_wait = 60",
-            "found the whole number 60",
-            "write \"60s\"",
-        ),
-        (
-            "[tcp]\ntime_wait = \"60\"",
-            "\"60\" is no duration",
-            "\"60s\" or \"60ms\"",
-        ),
-        (
-            "[tcp]\ntime_wait = \"60 parsecs\"",
-            "is no duration",
-            "unknown unit `parsecs`",
-        ),
-        (
-            "[tcp]\ntime_wait = \"10m\"",
-            "600s is too high",
-            "ranges from 1ms to 240s",
-        ),
-        (
-            "[tcp]\ntime_wait = \"0s\"",
-            "0s is too low",
-            "ranges from 1ms to 240s",
-        ),
-        (
-            "[tcp]\nsend_buffer = \"64KB\"",
-            "is no size",
-            "write \"64KiB\" (1024 bytes)",
-        ),
-        (
-            "[tcp]\nsend_buffer = 65536",
-            "found the whole number",
-            "\"256KiB\"",
-        ),
-        (
-            "[tcp]\nsend_buffer = \"1GiB\"",
-            "1GiB is too high",
-            "from 2KiB to 16MiB",
-        ),
+        ("[tcp]\ntime_wait = 60", "found the whole number 60", "write \"60s\""),
+        ("[tcp]\ntime_wait = \"60\"", "\"60\" is no duration", "\"60s\" or \"60ms\""),
+        ("[tcp]\ntime_wait = \"60 parsecs\"", "is no duration", "unknown unit `parsecs`"),
+        ("[tcp]\ntime_wait = \"10m\"", "600s is too high", "ranges from 1ms to 240s"),
+        ("[tcp]\ntime_wait = \"0s\"", "0s is too low", "ranges from 1ms to 240s"),
+        ("[tcp]\nsend_buffer = \"64KB\"", "is no size", "write \"64KiB\" (1024 bytes)"),
+        ("[tcp]\nsend_buffer = 65536", "found the whole number", "\"256KiB\""),
+        ("[tcp]\nsend_buffer = \"1GiB\"", "1GiB is too high", "from 2KiB to 16MiB"),
     ]);
 }
 
 #[test]
 fn wrong_types_and_ranges_say_what_would_be_right() {
     each_is_refused(&[
-        (
-            "[tcp]\nttl = 0",
-            "0 hops is too low",
-            "ranges from 1 hops to 255 hops",
-        ),
+        ("[tcp]\nttl = 0", "0 hops is too low", "ranges from 1 hops to 255 hops"),
         ("[tcp]\nttl = -1", "-1 is out of range", "from 1 to 255 hops"),
         ("[tcp]\nttl = 99999999999999999999999999999999999999999", "", ""),
-        (
-            "[tcp]\nttl = \"64\"",
-            "found the string \"64\"",
-            "a whole number from 1 to 255",
-        ),
+        ("[tcp]\nttl = \"64\"", "found the string \"64\"", "a whole number from 1 to 255"),
         ("[tcp]\nmss = 40", "40 bytes is too low", "or 0 to follow"),
-        (
-            "[worker]\ncores = [1, 1]",
-            "1 is in the list twice",
-            "each number once",
-        ),
+        ("[worker]\ncores = [1, 1]", "1 is in the list twice", "each number once"),
         ("[worker]\ncores = []", "the list is empty", "[2, 3]"),
-        (
-            "[worker]\ncores = \"all\"",
-            "found the string \"all\"",
-            "\"auto\"",
-        ),
-        (
-            "[worker]\nidle = \"bussy\"",
-            "\"bussy\" is not known",
-            "did you mean \"busy\"?",
-        ),
-        (
-            "[metrics]\nlisten = \"localhost\"",
-            "is no address",
-            "\"127.0.0.1:9464\"",
-        ),
+        ("[worker]\ncores = \"all\"", "found the string \"all\"", "\"auto\""),
+        ("[worker]\nidle = \"bussy\"", "\"bussy\" is not known", "did you mean \"busy\"?"),
+        ("[metrics]\nlisten = \"localhost\"", "is no address", "\"127.0.0.1:9464\""),
         ("[log]\nlevel = 3", "found the whole number 3", "\"warn\""),
         ("[drain]\ndeadline = \"2h\"", "too high", "3600s"),
     ]);
@@ -292,41 +205,13 @@ fn relations_between_keys_are_checked_and_point_at_a_written_key() {
     for (extra, line, message) in [
         ("[worker]\nconnections = 9000", 8, "16384 half-open connections"),
         ("[worker]\nchunks = 64\nhalf_open = 0", 0, ""),
-        (
-            "[worker]\nchunks = 64\n[tcp]\nsend_buffer = \"1MiB\"",
-            8,
-            "64 chunks of 2 KiB",
-        ),
-        (
-            "[tcp]\nmss = 1460\nreceive_buffer = \"2KiB\"",
-            9,
-            "does not hold two segments",
-        ),
-        (
-            "[metrics]\nlisten = \"0.0.0.0:7\"",
-            8,
-            "0.0.0.0:7 would never be reached",
-        ),
-        (
-            "[metrics]\nlisten = \"[::]:7\"",
-            8,
-            "[::]:7 would never be reached",
-        ),
-        (
-            &two.replace(":8", ":7"),
-            9,
-            "0.0.0.0:7 is claimed by listener \"a\"",
-        ),
-        (
-            &two.replace("0.0.0.0:8", "[::ffff:0.0.0.0]:7"),
-            9,
-            "claimed by listener \"a\"",
-        ),
-        (
-            &two.replace("\"b\"", "\"a\""),
-            8,
-            "another listener is named \"a\" too",
-        ),
+        ("[worker]\nchunks = 64\n[tcp]\nsend_buffer = \"1MiB\"", 8, "64 chunks of 2 KiB"),
+        ("[tcp]\nmss = 1460\nreceive_buffer = \"2KiB\"", 9, "does not hold two segments"),
+        ("[metrics]\nlisten = \"0.0.0.0:7\"", 8, "0.0.0.0:7 would never be reached"),
+        ("[metrics]\nlisten = \"[::]:7\"", 8, "[::]:7 would never be reached"),
+        (&two.replace(":8", ":7"), 9, "0.0.0.0:7 is claimed by listener \"a\""),
+        (&two.replace("0.0.0.0:8", "[::ffff:0.0.0.0]:7"), 9, "claimed by listener \"a\""),
+        (&two.replace("\"b\"", "\"a\""), 8, "another listener is named \"a\" too"),
     ] {
         let text = format!("{MINIMAL}{extra}");
         if message.is_empty() {
@@ -340,10 +225,7 @@ fn relations_between_keys_are_checked_and_point_at_a_written_key() {
     for (inside, message) in [
         ("frames = 4000", "4000 frames cannot fill both directions"),
         ("ring_size = 3000\nframes = 9000", "3000 is no power of two"),
-        (
-            "mode = \"generic\"\nzero_copy = \"require\"",
-            "generic mode always copies",
-        ),
+        ("mode = \"generic\"\nzero_copy = \"require\"", "generic mode always copies"),
     ] {
         let all = errors(&MINIMAL.replace("[[", &format!("{inside}\n[[")));
         assert_eq!(all.len(), 1, "{all:?}");
@@ -378,44 +260,20 @@ fn all_faults_of_a_file_are_found_in_one_pass_in_its_order() {
 fn listeners_say_what_is_missing_or_too_much() {
     let listener = |body: &str| format!("[interface]\nname = \"eth0\"\n[[listener]]\n{body}\n");
     for (text, message) in [
-        (
-            "[interface]\nname = \"eth0\"\n".to_owned(),
-            "nothing would be served",
-        ),
-        (
-            "[interface]\nname = \"eth0\"\n[listener]\nname = \"a\"\n".to_owned(),
-            "found a table",
-        ),
-        (
-            listener("name = \"a\"\naddress = \"0.0.0.0:7\""),
-            "`service` in [[listener]]: is missing",
-        ),
-        (
-            listener("name = \"a\"\nservice = \"echo\""),
-            "`address` in [[listener]]: is missing",
-        ),
-        (
-            listener("address = \"0.0.0.0:7\"\nservice = \"echo\""),
-            "`name` in [[listener]]: is missing",
-        ),
+        ("[interface]\nname = \"eth0\"\n".to_owned(), "nothing would be served"),
+        ("[interface]\nname = \"eth0\"\n[listener]\nname = \"a\"\n".to_owned(), "found a table"),
+        (listener("name = \"a\"\naddress = \"0.0.0.0:7\""), "`service` in [[listener]]: is missing"),
+        (listener("name = \"a\"\nservice = \"echo\""), "`address` in [[listener]]: is missing"),
+        (listener("address = \"0.0.0.0:7\"\nservice = \"echo\""), "`name` in [[listener]]: is missing"),
         (
             listener(
                 "name = \"a\"\naddress = \"0.0.0.0:7\"\naddresses = [\"0.0.0.0:8\"]\nservice = \"echo\"",
             ),
             "there is an `address` too",
         ),
-        (
-            listener("name = \"a\"\naddress = \"0.0.0.0:0\"\nservice = \"echo\""),
-            "has port 0",
-        ),
-        (
-            listener("name = \"a\"\naddress = \"224.0.0.1:7\"\nservice = \"echo\""),
-            "group of hosts",
-        ),
-        (
-            listener("name = \"a\"\naddresses = []\nservice = \"echo\""),
-            "found a list",
-        ),
+        (listener("name = \"a\"\naddress = \"0.0.0.0:0\"\nservice = \"echo\""), "has port 0"),
+        (listener("name = \"a\"\naddress = \"224.0.0.1:7\"\nservice = \"echo\""), "group of hosts"),
+        (listener("name = \"a\"\naddresses = []\nservice = \"echo\""), "found a list"),
         (
             listener(
                 "name = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n[listener.http]\nbody = \"x\"",
@@ -463,9 +321,7 @@ fn a_body_is_read_from_beside_the_configuration_and_is_bounded() {
     std::fs::write(&conf, &text).unwrap();
     std::fs::write(dir.path().join("b"), b"\x00body").unwrap();
     let c = load(&conf).unwrap_or_else(|e| panic!("{e}")).config;
-    let ServiceConfig::Http(http) = &c.listeners[0].service else {
-        panic!("{c:?}")
-    };
+    let ServiceConfig::Http(http) = &c.listeners[0].service else { panic!("{c:?}") };
     assert_eq!(http.body, b"\x00body");
     assert_eq!(http.source, BodySource::File(dir.path().join("b")));
     let large = std::fs::File::create(dir.path().join("b")).unwrap();
@@ -486,10 +342,7 @@ fn syntax_errors_have_their_line_and_hide_nothing_behind_guesses() {
 fn what_cannot_be_read_names_the_file() {
     for path in ["/no/such/finwheel.toml", "/", "/dev/null"] {
         let e = load(Path::new(path)).unwrap_err().to_string();
-        assert!(
-            e.starts_with(&format!("cannot read the configuration {path}: ")),
-            "{e}"
-        );
+        assert!(e.starts_with(&format!("cannot read the configuration {path}: ")), "{e}");
     }
 }
 
@@ -538,9 +391,7 @@ fn a_damaged_file_is_refused_or_read_but_never_panics_and_names_lines_it_has() {
             if let Err(ConfigError::Invalid { diagnostics, .. }) = from_text(&damaged, &manual_path()) {
                 assert!(!diagnostics.is_empty());
                 assert!(
-                    diagnostics
-                        .iter()
-                        .all(|d| (1..=lines).contains(&d.line) && !d.to_string().is_empty()),
+                    diagnostics.iter().all(|d| (1..=lines).contains(&d.line) && !d.to_string().is_empty()),
                     "{at}: {diagnostics:?}"
                 );
                 refused += 1;

@@ -76,13 +76,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_written() {
-        for (text, bytes) in [
-            ("0B", 0),
-            ("1500B", 1500),
-            ("64KiB", 65536),
-            ("64 KiB", 65536),
-            ("3MiB", 3 << 20),
-        ] {
+        for (text, bytes) in
+            [("0B", 0), ("1500B", 1500), ("64KiB", 65536), ("64 KiB", 65536), ("3MiB", 3 << 20)]
+        {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         for bytes in [0, 1, 1023, 1024, 1025, 1 << 20, 3 << 30, u64::MAX] {
@@ -120,12 +116,9 @@ mod tests {
 
     #[test]
     fn a_wrong_duration_says_what_would_be_right() {
-        for (text, says) in [
-            ("60", "\"60s\""),
-            ("60sx", "unknown unit `sx`"),
-            ("", "\"60s\""),
-            ("soon", "\"60s\""),
-        ] {
+        for (text, says) in
+            [("60", "\"60s\""), ("60sx", "unknown unit `sx`"), ("", "\"60s\""), ("soon", "\"60s\"")]
+        {
             let e = parse_duration(text).unwrap_err();
             assert!(e.contains(says), "{text}: {e}");
         }

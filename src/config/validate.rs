@@ -28,10 +28,7 @@ fn interface(c: &Config, r: &mut Reader<'_>) {
             "ring_size",
             Fault::new(
                 format!("{} is no power of two", i.ring_size),
-                format!(
-                    "the kernel's rings are masks: write {} or {near}",
-                    (near / 2).max(64)
-                ),
+                format!("the kernel's rings are masks: write {} or {near}", (near / 2).max(64)),
             ),
         );
     }
@@ -39,14 +36,8 @@ fn interface(c: &Config, r: &mut Reader<'_>) {
         r.relation(
             &[(INTERFACE, "frames"), (INTERFACE, "ring_size")],
             Fault::new(
-                format!(
-                    "{} frames cannot fill both directions of rings of {}",
-                    i.frames, i.ring_size
-                ),
-                format!(
-                    "write frames = {} or more, or a smaller ring_size",
-                    2 * i.ring_size
-                ),
+                format!("{} frames cannot fill both directions of rings of {}", i.frames, i.ring_size),
+                format!("write frames = {} or more, or a smaller ring_size", 2 * i.ring_size),
             ),
         );
     }
@@ -93,10 +84,7 @@ fn worker(c: &Config, r: &mut Reader<'_>) {
         r.relation(
             &[(WORKER, "chunks"), (TCP, "send_buffer"), (TCP, "receive_buffer")],
             Fault::new(
-                format!(
-                    "{} chunks of 2 KiB cannot hold the buffers of a single connection",
-                    w.chunks
-                ),
+                format!("{} chunks of 2 KiB cannot hold the buffers of a single connection", w.chunks),
                 format!("write chunks = {need} or more, or smaller buffers in [tcp]"),
             ),
         );
@@ -135,10 +123,7 @@ fn addresses(listeners: &[ListenerConfig], r: &mut Reader<'_>) {
     let mut names = HashMap::new();
     let mut claims: HashMap<SocketAddr, &str> = HashMap::new();
     for (index, l) in listeners.iter().enumerate() {
-        let place = Place {
-            table: "listener",
-            index,
-        };
+        let place = Place { table: "listener", index };
         if !l.name.is_empty() && names.insert(&l.name, index).is_some() {
             r.relation(
                 &[(place, "name")],
@@ -192,10 +177,7 @@ fn metrics(c: &Config, r: &mut Reader<'_>) {
         return;
     }
     for (index, l) in c.listeners.iter().enumerate() {
-        let place = Place {
-            table: "listener",
-            index,
-        };
+        let place = Place { table: "listener", index };
         for a in l.addresses.iter().filter(|a| claims(a, &listen)) {
             r.relation(
                 &[(METRICS, "listen"), (place, "address"), (place, "addresses")],

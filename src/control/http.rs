@@ -92,10 +92,8 @@ impl Server {
         let listener = std::net::TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let bound = listener.local_addr().map_err(listen)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let listener = {
             let _inside = runtime.enter();
             TcpListener::from_std(listener).map_err(listen)?
@@ -105,11 +103,7 @@ impl Server {
             .name("fw-http".into())
             .spawn(move || runtime.block_on(serve(listener, router(admin), stopped)))
             .map_err(StartError::Thread)?;
-        Ok(Self {
-            address: bound,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens; tells the port when 0 was asked for.
@@ -168,10 +162,7 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: oneshot::Rece
     }
     drop(listener);
     // Every slot is free again when every answer is out; who is slower than this loses it.
-    if timeout(SHUTDOWN_TIME, slots.acquire_many(MAX_CONNECTIONS as u32))
-        .await
-        .is_err()
-    {
+    if timeout(SHUTDOWN_TIME, slots.acquire_many(MAX_CONNECTIONS as u32)).await.is_err() {
         tracing::debug!("answers of the metrics server were cut off at the end");
     }
 }
@@ -195,12 +186,7 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(async || {
-            (
-                StatusCode::NOT_FOUND,
-                "there are /metrics, /healthz and /readyz\n",
-            )
-        })
+        .fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"))
         .with_state(admin)
 }
 
@@ -209,11 +195,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(e) => {
             tracing::error!(error = %e, "the metrics cannot be rendered");
-            (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("cannot render the metrics: {e}\n"),
-            )
-                .into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot render the metrics: {e}\n")).into_response()
         }
     }
 }
@@ -223,11 +205,7 @@ async fn healthz(State(admin): State<Admin>) -> (StatusCode, String) {
         None => (StatusCode::OK, "ok\n".into()),
         Some(silent) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!(
-                "worker {} has not reported for {:.1} s\n",
-                silent.worker,
-                silent.for_.as_secs_f64()
-            ),
+            format!("worker {} has not reported for {:.1} s\n", silent.worker, silent.for_.as_secs_f64()),
         ),
     }
 }
@@ -249,11 +227,8 @@ mod tests {
     use std::time::Instant;
 
     fn start(workers: usize, report_limit: Duration) -> (Server, Admin) {
-        let admin = Admin {
-            exposition: Exposition::new(workers).unwrap(),
-            phases: Phases::default(),
-            report_limit,
-        };
+        let admin =
+            Admin { exposition: Exposition::new(workers).unwrap(), phases: Phases::default(), report_limit };
         let server = Server::start(SocketAddr::from(([127, 0, 0, 1], 0)), admin.clone()).unwrap();
         (server, admin)
     }
@@ -271,10 +246,7 @@ mod tests {
     fn ask(server: &Server, path: &str) -> (u16, String) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n");
         let text = exchange(server.local_addr(), request.as_bytes());
-        let code = text
-            .strip_prefix("HTTP/1.1 ")
-            .and_then(|t| t.get(..3))
-            .and_then(|c| c.parse().ok());
+        let code = text.strip_prefix("HTTP/1.1 ").and_then(|t| t.get(..3)).and_then(|c| c.parse().ok());
         (code.unwrap_or_else(|| panic!("no status: {text}")), text)
     }
 
@@ -336,10 +308,7 @@ mod tests {
         let (server, admin) = start(0, NEVER);
         let e = Server::start(server.local_addr(), admin).unwrap_err().to_string();
         assert!(
-            e.starts_with(&format!(
-                "cannot listen on {} ([metrics] listen): ",
-                server.local_addr()
-            )),
+            e.starts_with(&format!("cannot listen on {} ([metrics] listen): ", server.local_addr())),
             "{e}"
         );
     }

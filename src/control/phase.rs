@@ -58,10 +58,7 @@ impl Phases {
 
     /// Moves on to a later phase (phases may be skipped: a start that fails goes to [`Phase::Stopped`]). Returns
     /// whether it moved; a phase that is over never comes back, so two reasons to drain are one drain.
-    #[expect(
-        clippy::must_use_candidate,
-        reason = "it is called for the move; the answer is for logs"
-    )]
+    #[expect(clippy::must_use_candidate, reason = "it is called for the move; the answer is for logs")]
     pub fn advance(&self, to: Phase) -> bool {
         self.0.send_if_modified(|phase| {
             let moves = to > *phase;

@@ -208,10 +208,7 @@ impl Counters {
         } = other;
         add_all(&mut self.states, states);
         add_all(&mut self.drops, drops);
-        add_all(
-            self.closes.as_flattened_mut().as_flattened_mut(),
-            closes.as_flattened().as_flattened(),
-        );
+        add_all(self.closes.as_flattened_mut().as_flattened_mut(), closes.as_flattened().as_flattened());
         add_all(self.transitions.as_flattened_mut(), transitions.as_flattened());
         add_all(&mut self.retransmissions, retransmissions);
         add_all(&mut self.resets_sent, resets_sent);
@@ -299,10 +296,7 @@ pub struct Histograms {
 
 impl Default for Histograms {
     fn default() -> Self {
-        Self {
-            close: std::array::from_fn(|_| histogram()),
-            handshake: histogram(),
-        }
+        Self { close: std::array::from_fn(|_| histogram()), handshake: histogram() }
     }
 }
 
@@ -337,14 +331,11 @@ impl Histograms {
 
 fn add(mine: &mut Histogram<u64>, theirs: &Histogram<u64>) {
     // Both were made by `histogram` with the same bounds, which is all that an addition can fail for.
-    mine.add(theirs)
-        .unwrap_or_else(|e| unreachable!("histograms of one shape: {e}"));
+    mine.add(theirs).unwrap_or_else(|e| unreachable!("histograms of one shape: {e}"));
 }
 
 fn clamp(d: Duration) -> u64 {
-    u64::try_from(d.as_micros())
-        .unwrap_or(u64::MAX)
-        .clamp(1, HISTOGRAM_MAX_US)
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX).clamp(1, HISTOGRAM_MAX_US)
 }
 
 /// What a worker reports.
@@ -379,10 +370,7 @@ mod tests {
         assert_eq!(sum.retransmissions[Retransmission::Fin as usize], 2);
         assert_eq!(sum.drops[DropReason::ReplyBudget as usize], 2);
         assert_eq!(sum.resets(), 6);
-        assert_eq!(
-            (sum.turns, sum.time_wait_peak, sum.port.xsk_invalid_descs),
-            (18, 8, 6)
-        );
+        assert_eq!((sum.turns, sum.time_wait_peak, sum.port.xsk_invalid_descs), (18, 8, 6));
     }
 
     #[test]

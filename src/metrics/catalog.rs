@@ -129,11 +129,7 @@ mod tests {
         for m in CATALOG {
             assert!(names.insert(m.name), "{} twice", m.name);
             let rest = m.name.strip_prefix("finwheel_").expect("the prefix");
-            assert!(
-                rest.chars().all(|c| c.is_ascii_lowercase() || c == '_'),
-                "{}",
-                m.name
-            );
+            assert!(rest.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", m.name);
             assert_eq!(m.kind == Kind::Counter, rest.ends_with("_total"), "{}", m.name);
             let base = rest.trim_end_matches("_total");
             match m.unit {

@@ -105,11 +105,7 @@ impl Exposition {
     /// When the catalogue contradicts the rules of the format, which a test excludes.
     pub fn new(workers: usize) -> prometheus::Result<Self> {
         let now = Instant::now();
-        let worker = || Worker {
-            counters: Counters::default(),
-            busy_ratio: 0.0,
-            reported: now,
-        };
+        let worker = || Worker { counters: Counters::default(), busy_ratio: 0.0, reported: now };
         let inner = Arc::new(Mutex::new(Inner {
             started: now,
             workers: (0..workers).map(|_| worker()).collect(),
@@ -132,10 +128,7 @@ impl Exposition {
     pub fn update(&self, worker: usize, block: &Block) -> Result<(), UnknownWorker> {
         let mut inner = self.lock();
         let workers = inner.workers.len();
-        let w = inner
-            .workers
-            .get_mut(worker)
-            .ok_or(UnknownWorker { worker, workers })?;
+        let w = inner.workers.get_mut(worker).ok_or(UnknownWorker { worker, workers })?;
         let busy = block.counters.busy_us.saturating_sub(w.counters.busy_us);
         let idle = block.counters.idle_us.saturating_sub(w.counters.idle_us);
         // Two reports within a microsecond tell nothing about load: the last answer stands.
@@ -189,20 +182,14 @@ impl Inner {
     }
 
     fn merged(&self) -> Merged {
-        Merged {
-            counters: self.counters(),
-            histograms: self.histograms.clone(),
-        }
+        Merged { counters: self.counters(), histograms: self.histograms.clone() }
     }
 
     fn silent(&self, limit: Duration, now: Instant) -> Option<Silent> {
         self.workers
             .iter()
             .enumerate()
-            .map(|(worker, w)| Silent {
-                worker,
-                for_: now.saturating_duration_since(w.reported),
-            })
+            .map(|(worker, w)| Silent { worker, for_: now.saturating_duration_since(w.reported) })
             .filter(|s| s.for_ > limit)
             .max_by_key(|s| s.for_)
     }

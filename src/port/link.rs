@@ -124,12 +124,7 @@ impl Ethtool {
         for (to, from) in name.iter_mut().zip(interface.bytes()) {
             *to = from.cast_signed();
         }
-        let socket = socket(
-            AddressFamily::Inet,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
         Ok(Self { socket, name })
     }
 
@@ -140,9 +135,7 @@ impl Ethtool {
     unsafe fn run<T>(&self, data: &mut T) -> io::Result<()> {
         let mut request = libc::ifreq {
             ifr_name: self.name,
-            ifr_ifru: libc::__c_anonymous_ifr_ifru {
-                ifru_data: std::ptr::from_mut(data).cast(),
-            },
+            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: std::ptr::from_mut(data).cast() },
         };
         // SAFETY: `request` and what it points at live through the call, and by this function's contract the
         // kernel writes no more than `T` holds.
@@ -166,19 +159,12 @@ impl Ethtool {
         };
         // SAFETY: `DriverInfo` is the structure of ETHTOOL_GDRVINFO.
         unsafe { self.run(&mut info) }?;
-        let end = info
-            .driver
-            .iter()
-            .position(|&b| b == 0)
-            .unwrap_or(info.driver.len());
+        let end = info.driver.iter().position(|&b| b == 0).unwrap_or(info.driver.len());
         Ok(String::from_utf8_lossy(&info.driver[..end]).into_owned())
     }
 
     fn channels(&self) -> io::Result<Channels> {
-        let mut channels = Channels {
-            cmd: ETHTOOL_GCHANNELS,
-            ..Channels::default()
-        };
+        let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
         // SAFETY: `Channels` is the structure of ETHTOOL_GCHANNELS.
         unsafe { self.run(&mut channels) }?;
         Ok(channels)

@@ -100,8 +100,7 @@ impl Netlink {
 
     /// Creates a link.
     pub(crate) fn add_link(&mut self, link: LinkMessage) -> io::Result<()> {
-        self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
-            .map(drop)
+        self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
     /// Adds an address to a link, usable at once (no duplicate address detection).
@@ -119,10 +118,6 @@ impl Netlink {
         }
         message.attributes.push(AddressAttribute::Local(ip));
         message.attributes.push(AddressAttribute::Address(ip));
-        self.request(
-            RouteNetlinkMessage::NewAddress(message),
-            NLM_F_CREATE | NLM_F_EXCL,
-        )
-        .map(drop)
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 }

@@ -98,10 +98,7 @@ mod tests {
     #[test]
     fn sys_admin_stands_in_for_bpf_alone() {
         let set = Capability::SysAdmin.bit();
-        assert_eq!(
-            missing_from(set, &ALL),
-            [Capability::NetAdmin, Capability::NetRaw]
-        );
+        assert_eq!(missing_from(set, &ALL), [Capability::NetAdmin, Capability::NetRaw]);
     }
 
     #[test]

@@ -20,9 +20,7 @@ pub(super) fn set(ns: &Namespace, interface: &str, percent: f64) -> Result<(), R
         .spawn()
         .map_err(|e| failed(format!("{e}; apt-get install nftables")))?;
     if let Some(mut stdin) = nft.stdin.take() {
-        stdin
-            .write_all(rules.as_bytes())
-            .map_err(|e| failed(e.to_string()))?;
+        stdin.write_all(rules.as_bytes()).map_err(|e| failed(e.to_string()))?;
     }
     let output = nft.wait_with_output().map_err(|e| failed(e.to_string()))?;
     if !output.status.success() {
@@ -68,10 +66,7 @@ mod tests {
     #[test]
     fn what_is_no_percentage_is_refused() {
         for percent in [-1.0, 100.5, f64::NAN] {
-            assert!(
-                matches!(rules("x", percent), Err(RigError::Percentage(_))),
-                "{percent}"
-            );
+            assert!(matches!(rules("x", percent), Err(RigError::Percentage(_))), "{percent}");
         }
     }
 }

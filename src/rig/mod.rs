@@ -68,10 +68,7 @@ impl RigConfig {
     /// The default with this many queues.
     #[must_use]
     pub fn with_queues(queues: u32) -> Self {
-        Self {
-            queues,
-            ..Self::default()
-        }
+        Self { queues, ..Self::default() }
     }
 }
 
@@ -79,10 +76,7 @@ impl RigConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum RigError {
     /// This process may not make namespaces.
-    #[error(
-        "a rig of network namespaces needs {}; run as root",
-        privileges::names(missing)
-    )]
+    #[error("a rig of network namespaces needs {}; run as root", privileges::names(missing))]
     NotPermitted {
         /// The capabilities to ask for.
         missing: Vec<Capability>,
@@ -122,9 +116,7 @@ impl RigError {
         let what = what.into();
         move |source| match source.raw_os_error() {
             // Capabilities on paper that do not count here: a user namespace, a security module.
-            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted {
-                missing: NEEDED.to_vec(),
-            },
+            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted { missing: NEEDED.to_vec() },
             _ => Self::System { what, source },
         }
     }
@@ -182,10 +174,7 @@ impl Rig {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |side| format!("fw{}-{n}-{side}", std::process::id());
         let (server, client) = (name("server"), name("client"));
-        let cleaner = Cleaner {
-            names: Arc::new([server.clone(), client.clone()]),
-            done: Arc::default(),
-        };
+        let cleaner = Cleaner { names: Arc::new([server.clone(), client.clone()]), done: Arc::default() };
         let made = (|| {
             let server = Namespace::create(server)?;
             let client = Namespace::create(client)?;
@@ -193,12 +182,7 @@ impl Rig {
             Ok((server, client))
         })();
         match made {
-            Ok((server, client)) => Ok(Self {
-                server,
-                client,
-                config,
-                cleaner,
-            }),
+            Ok((server, client)) => Ok(Self { server, client, config, cleaner }),
             Err(e) => {
                 cleaner.clean();
                 Err(e)
@@ -322,21 +306,17 @@ fn wire(server: &Namespace, client: &Namespace, config: &RigConfig) -> Result<()
     };
     let mut peer = LinkMessage::default();
     peer.attributes = end(CLIENT_INTERFACE);
-    peer.attributes
-        .push(LinkAttribute::NetNsFd(client.file().as_raw_fd()));
+    peer.attributes.push(LinkAttribute::NetNsFd(client.file().as_raw_fd()));
     let mut veth = LinkMessage::default();
     veth.attributes = end(SERVER_INTERFACE);
     veth.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
-    server
-        .run_in(|| Netlink::open()?.add_link(veth))?
-        .map_err(RigError::system("making a veth pair"))?;
-    for (ns, interface, addresses) in [
-        (server, SERVER_INTERFACE, &config.server),
-        (client, CLIENT_INTERFACE, &config.client),
-    ] {
+    server.run_in(|| Netlink::open()?.add_link(veth))?.map_err(RigError::system("making a veth pair"))?;
+    for (ns, interface, addresses) in
+        [(server, SERVER_INTERFACE, &config.server), (client, CLIENT_INTERFACE, &config.client)]
+    {
         ns.run_in(|| bring_up(interface, addresses))?
             .map_err(RigError::system(format!("bringing up {interface}")))?;
     }
@@ -369,15 +349,7 @@ mod tests {
     fn only_names_of_a_rig_have_an_owner() {
         assert_eq!(owner("fw123-0-server"), Some(123));
         assert_eq!(owner("fw9-12-client"), Some(9));
-        for name in [
-            "fw123-0",
-            "fw-0-server",
-            "fwx-0-server",
-            "fw1-x-server",
-            "fw1-0-other",
-            "vpn",
-            "fwd1",
-        ] {
+        for name in ["fw123-0", "fw-0-server", "fwx-0-server", "fw1-x-server", "fw1-0-other", "vpn", "fwd1"] {
             assert_eq!(owner(name), None, "{name}");
         }
     }

@@ -37,13 +37,7 @@ impl Namespace {
         let mounted = std::thread::scope(|s| {
             s.spawn(|| -> io::Result<()> {
                 unshare(CloneFlags::CLONE_NEWNET)?;
-                mount(
-                    Some("/proc/thread-self/ns/net"),
-                    &path,
-                    None::<&str>,
-                    MsFlags::MS_BIND,
-                    None::<&str>,
-                )?;
+                mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
                 Ok(())
             })
             .join()
@@ -51,10 +45,7 @@ impl Namespace {
         });
         mounted.map_err(step("giving it its name"))?;
         let file = File::open(&path).map_err(step("opening it"))?;
-        Ok(Self {
-            file: Arc::new(file),
-            name,
-        })
+        Ok(Self { file: Arc::new(file), name })
     }
 
     /// The name: `ip netns exec NAME`.
@@ -81,10 +72,7 @@ impl Namespace {
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
-        .map_err(RigError::system(format!(
-            "entering network namespace {}",
-            self.name
-        )))
+        .map_err(RigError::system(format!("entering network namespace {}", self.name)))
     }
 
     /// A program to be run in this namespace.
@@ -105,8 +93,7 @@ impl Namespace {
     /// [`RigError::System`] when there is no such parameter or the value is refused.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<(), RigError> {
         let path = Path::new("/proc/sys").join(key);
-        self.run_in(|| fs::write(path, value))?
-            .map_err(RigError::system(format!("setting {key}")))
+        self.run_in(|| fs::write(path, value))?.map_err(RigError::system(format!("setting {key}")))
     }
 }
 
@@ -118,15 +105,8 @@ fn path(name: &str) -> PathBuf {
 /// mount namespace.
 fn share_names() -> io::Result<()> {
     fs::create_dir_all(NAMES)?;
-    let share = || {
-        mount(
-            None::<&str>,
-            NAMES,
-            None::<&str>,
-            MsFlags::MS_SHARED | MsFlags::MS_REC,
-            None::<&str>,
-        )
-    };
+    let share =
+        || mount(None::<&str>, NAMES, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
     match share() {
         // Not a mount point yet.
         Err(nix::errno::Errno::EINVAL) => {
@@ -157,7 +137,5 @@ pub(super) fn names() -> Vec<String> {
     let Ok(entries) = fs::read_dir(NAMES) else {
         return Vec::new();
     };
-    entries
-        .filter_map(|e| e.ok()?.file_name().into_string().ok())
-        .collect()
+    entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()
 }

@@ -91,14 +91,7 @@ impl BulkWheel {
         Self {
             chunks: Vec::with_capacity(chunks),
             free: NONE,
-            slots: vec![
-                Slot {
-                    head: NONE,
-                    tail: NONE
-                };
-                slots
-            ]
-            .into_boxed_slice(),
+            slots: vec![Slot { head: NONE, tail: NONE }; slots].into_boxed_slice(),
             occupied: vec![0; slots / 64].into_boxed_slice(),
             tick: now_ms / tick_ms,
             tick_ms,
@@ -153,12 +146,7 @@ impl BulkWheel {
 
     /// Links an empty chunk to the end of a slot. There is one: fewer than `capacity` records are queued.
     fn grow(&mut self, at: usize) -> u32 {
-        let empty = Chunk {
-            next: NONE,
-            first: 0,
-            end: 0,
-            records: [0; RECORDS],
-        };
+        let empty = Chunk { next: NONE, first: 0, end: 0, records: [0; RECORDS] };
         let id = if self.free == NONE {
             debug_assert!(self.chunks.len() < self.chunks.capacity());
             self.chunks.push(empty);

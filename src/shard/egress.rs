@@ -205,4 +205,3 @@ const fn reset_cause(cause: Cause) -> ResetCause {
         | Cause::Refused => ResetCause::Service,
     }
 }
-

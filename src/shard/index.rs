@@ -127,30 +127,14 @@ impl Index {
         let count = capacity.div_ceil(expected(PART_BUCKETS)).max(1);
         let buckets = if count == 1 {
             // Twice the group width of a table at least, so that the fractions above are whole.
-            capacity
-                .saturating_mul(16)
-                .div_ceil(11)
-                .next_power_of_two()
-                .max(32)
+            capacity.saturating_mul(16).div_ceil(11).next_power_of_two().max(32)
         } else {
             PART_BUCKETS
         };
         // A table of a power of two of buckets has room for 7/8 of them.
-        let parts: Box<[_]> = (0..count)
-            .map(|_| HashTable::with_capacity(buckets / 8 * 7))
-            .collect();
-        assert!(
-            parts.iter().all(|p| p.num_buckets() == buckets),
-            "hashbrown sizes its tables differently"
-        );
-        Self {
-            parts,
-            buckets,
-            scratch: Vec::with_capacity(buckets),
-            len: 0,
-            capacity,
-            rebuilds: 0,
-        }
+        let parts: Box<[_]> = (0..count).map(|_| HashTable::with_capacity(buckets / 8 * 7)).collect();
+        assert!(parts.iter().all(|p| p.num_buckets() == buckets), "hashbrown sizes its tables differently");
+        Self { parts, buckets, scratch: Vec::with_capacity(buckets), len: 0, capacity, rebuilds: 0 }
     }
 
     /// Entries held.
@@ -180,10 +164,7 @@ impl Index {
     /// Bytes reserved.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.parts
-            .iter()
-            .map(|p| p.allocation_size() + size_of_val(p))
-            .sum::<usize>()
+        self.parts.iter().map(|p| p.allocation_size() + size_of_val(p)).sum::<usize>()
             + self.scratch.capacity() * size_of::<Handle>()
     }
 
@@ -244,9 +225,7 @@ impl Index {
     /// becomes a `TIME_WAIT` record; the handle it had.
     pub fn replace(&mut self, hash: u64, mut eq: impl FnMut(Handle) -> bool, with: Handle) -> Option<Handle> {
         let at = self.part_of(hash);
-        self.parts[at]
-            .find_mut(hash, |&h| eq(h))
-            .map(|h| std::mem::replace(h, with))
+        self.parts[at].find_mut(hash, |&h| eq(h)).map(|h| std::mem::replace(h, with))
     }
 }
 

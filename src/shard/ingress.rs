@@ -86,13 +86,16 @@ impl<P: Port> Shard<P> {
             return;
         };
         let bytes = self.port.bytes(&frame);
-        let payload =
-            bytes.get(usize::from(seg.payload.start)..usize::from(seg.payload.end)).unwrap_or(&[]);
+        let payload = bytes.get(usize::from(seg.payload.start)..usize::from(seg.payload.end)).unwrap_or(&[]);
         let (tuple, traced) = (conn.tuple, conn.flags.has(ConnFlags::TRACED));
         if traced {
             // Moves of other connections.
             let _ = core.log.take_recent();
-            core.trace(tuple, state_of(core, key), Happening::Received { header: seg.header, len: payload.len() });
+            core.trace(
+                tuple,
+                state_of(core, key),
+                Happening::Received { header: seg.header, len: payload.len() },
+            );
         }
         let Some(conn) = core.tables.conns.get_mut(key) else { return };
         let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };

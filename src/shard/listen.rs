@@ -2,8 +2,8 @@
 
 use crate::wire::{Endpoint, Tuple};
 use hashbrown::HashMap;
-use std::hash::BuildHasherDefault;
 use siphasher::sip::SipHasher13;
+use std::hash::BuildHasherDefault;
 
 type Map<K> = HashMap<K, u16, BuildHasherDefault<SipHasher13>>;
 

@@ -124,7 +124,8 @@ impl<P: Port> Shard<P> {
     pub fn connect(&mut self, open: &ActiveOpen) -> bool {
         let core = &mut self.core;
         let hash = core.tables.hash(&open.tuple);
-        if core.tables.conns.is_full() || core.tables.find(hash, &open.tuple) != super::tables::Found::Nothing {
+        if core.tables.conns.is_full() || core.tables.find(hash, &open.tuple) != super::tables::Found::Nothing
+        {
             return false;
         }
         let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };

@@ -39,12 +39,7 @@ impl<T> Slab<T> {
             .ok()
             .filter(|&n| n < NONE)
             .expect("a table holds fewer than 2^32 - 1 records");
-        Self {
-            slots: Vec::with_capacity(capacity),
-            capacity: records,
-            free: NONE,
-            len: 0,
-        }
+        Self { slots: Vec::with_capacity(capacity), capacity: records, free: NONE, len: 0 }
     }
 
     /// Values held.
@@ -96,10 +91,7 @@ impl<T> Slab<T> {
 
     /// Gives a value back; `None` when there is none of that number.
     pub fn remove(&mut self, key: u32) -> Option<T> {
-        let slot = self
-            .slots
-            .get_mut(key as usize)
-            .filter(|s| matches!(s, Slot::Used(_)))?;
+        let slot = self.slots.get_mut(key as usize).filter(|s| matches!(s, Slot::Used(_)))?;
         let Slot::Used(value) = std::mem::replace(slot, Slot::Free(self.free)) else {
             return None;
         };
@@ -132,12 +124,10 @@ impl<T> Slab<T> {
     pub fn scan(&self, from: u32, max: usize) -> (impl Iterator<Item = (u32, &T)>, Option<u32>) {
         let first = (from as usize).min(self.slots.len());
         let end = first.saturating_add(max).min(self.slots.len());
-        let page = (from..)
-            .zip(&self.slots[first..end])
-            .filter_map(|(key, slot)| match slot {
-                Slot::Used(value) => Some((key, value)),
-                Slot::Free(_) => None,
-            });
+        let page = (from..).zip(&self.slots[first..end]).filter_map(|(key, slot)| match slot {
+            Slot::Used(value) => Some((key, value)),
+            Slot::Free(_) => None,
+        });
         (page, (end < self.slots.len()).then_some(end as u32))
     }
 }
@@ -162,10 +152,7 @@ mod tests {
     #[test]
     fn a_full_table_says_so_and_the_number_freed_last_is_used_first() {
         let mut s = Slab::new(3);
-        assert_eq!(
-            [s.insert('a'), s.insert('b'), s.insert('c')],
-            [Some(0), Some(1), Some(2)]
-        );
+        assert_eq!([s.insert('a'), s.insert('b'), s.insert('c')], [Some(0), Some(1), Some(2)]);
         assert!(s.is_full());
         assert_eq!(s.insert('d'), None);
         assert_eq!(s.remove(0), Some('a'));

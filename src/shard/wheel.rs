@@ -80,10 +80,7 @@ impl TimerWheel {
             entries: Vec::with_capacity(capacity),
             capacity: keys,
             anchors: (0..(LEVELS * SLOTS) as u32)
-                .map(|slot| Links {
-                    next: slot | ANCHOR,
-                    prev: slot | ANCHOR,
-                })
+                .map(|slot| Links { next: slot | ANCHOR, prev: slot | ANCHOR })
                 .collect(),
             occupied: [0; LEVELS],
             elapsed: now_ms,
@@ -107,10 +104,7 @@ impl TimerWheel {
     /// with when that had passed or lay beyond [`MAX_DELAY_MS`].
     #[must_use]
     pub fn queued(&self, key: u32) -> Option<u64> {
-        self.entries
-            .get(key as usize)
-            .filter(|e| e.links.next != NONE)
-            .map(|e| self.time_of(e))
+        self.entries.get(key as usize).filter(|e| e.links.next != NONE).map(|e| self.time_of(e))
     }
 
     fn time_of(&self, e: &Entry) -> u64 {
@@ -123,30 +117,17 @@ impl TimerWheel {
     ///
     /// If `key` is not below the capacity: the owner's slab has the same capacity, so none is.
     pub fn arm(&mut self, key: u32, deadline_ms: u64) {
-        assert!(
-            key < self.capacity,
-            "timer key {key} beyond the wheel's {}",
-            self.capacity
-        );
+        assert!(key < self.capacity, "timer key {key} beyond the wheel's {}", self.capacity);
         if let Some(e) = self.entries.get(key as usize) {
             if e.links.next != NONE {
                 self.unlink(key);
                 self.len -= 1;
             }
         } else {
-            let idle = Entry {
-                links: Links {
-                    next: NONE,
-                    prev: NONE,
-                },
-                deadline: 0,
-            };
+            let idle = Entry { links: Links { next: NONE, prev: NONE }, deadline: 0 };
             self.entries.resize(key as usize + 1, idle);
         }
-        self.link(
-            key,
-            deadline_ms.clamp(self.elapsed, self.elapsed.saturating_add(MAX_DELAY_MS)),
-        );
+        self.link(key, deadline_ms.clamp(self.elapsed, self.elapsed.saturating_add(MAX_DELAY_MS)));
         self.len += 1;
     }
 
@@ -255,13 +236,8 @@ impl TimerWheel {
         let slot = (deadline >> (BITS * level as u32)) as usize % SLOTS;
         let anchor = (level * SLOTS + slot) as u32 | ANCHOR;
         let last = self.links(anchor).prev;
-        self.entries[key as usize] = Entry {
-            links: Links {
-                next: anchor,
-                prev: last,
-            },
-            deadline: deadline as u32,
-        };
+        self.entries[key as usize] =
+            Entry { links: Links { next: anchor, prev: last }, deadline: deadline as u32 };
         self.links(last).next = key;
         self.links(anchor).prev = key;
         self.occupied[level] |= 1 << slot;
@@ -271,10 +247,7 @@ impl TimerWheel {
         let Links { next, prev } = self.entries[key as usize].links;
         self.links(prev).next = next;
         self.links(next).prev = prev;
-        self.entries[key as usize].links = Links {
-            next: NONE,
-            prev: NONE,
-        };
+        self.entries[key as usize].links = Links { next: NONE, prev: NONE };
         // Both neighbours are the anchor: the slot is empty now.
         if next == prev && next & ANCHOR != 0 {
             let slot = (next & !ANCHOR) as usize;
@@ -367,13 +340,7 @@ mod tests {
     }
 
     fn delay() -> impl Strategy<Value = u64> {
-        prop_oneof![
-            0..3u64,
-            0..200u64,
-            0..10_000u64,
-            0..30 * HOUR,
-            0..2 * MAX_DELAY_MS
-        ]
+        prop_oneof![0..3u64, 0..200u64, 0..10_000u64, 0..30 * HOUR, 0..2 * MAX_DELAY_MS]
     }
 
     fn op() -> impl Strategy<Value = Op> {

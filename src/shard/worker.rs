@@ -40,7 +40,9 @@ impl Clock {
     /// Now.
     #[must_use]
     pub fn now(&self) -> Time {
-        Time::from_micros(1_000_000 + u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX / 2))
+        Time::from_micros(
+            1_000_000 + u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX / 2),
+        )
     }
 }
 

@@ -63,7 +63,11 @@ impl World {
     /// # Panics
     /// When the link gives fewer queues than workers: a fault of the link.
     #[must_use]
-    pub fn new(cfg: WorldConfig, mut listeners: impl FnMut() -> Vec<Listener>, driver: Box<dyn Service>) -> Self {
+    pub fn new(
+        cfg: WorldConfig,
+        mut listeners: impl FnMut() -> Vec<Listener>,
+        driver: Box<dyn Service>,
+    ) -> Self {
         let (mut a, b, link) = link_multi(cfg.link, 1, cfg.workers);
         link.advance(START);
         let secret = Secret::new(cfg.key, !cfg.key);
@@ -154,9 +158,10 @@ impl World {
     /// Records, timers and chunks of all shards: zero of each when everything has ended.
     #[must_use]
     pub fn leftovers(&self) -> (usize, usize, usize) {
-        self.servers.iter().chain([&self.client]).fold((0, 0, 0), |(r, t, c), s| {
-            (r + s.records(), t + s.timers(), c + s.chunks_used())
-        })
+        self.servers
+            .iter()
+            .chain([&self.client])
+            .fold((0, 0, 0), |(r, t, c), s| (r + s.records(), t + s.timers(), c + s.chunks_used()))
     }
 
     /// Where the frames of every port are.
@@ -260,7 +265,10 @@ mod tests {
             key: seed,
         };
         let listeners = || {
-            vec![Listener { endpoints: vec![Endpoint::new(Addr::v4([10, 0, 0, 1]), 7)], service: Box::new(Echo) }]
+            vec![Listener {
+                endpoints: vec![Endpoint::new(Addr::v4([10, 0, 0, 1]), 7)],
+                service: Box::new(Echo),
+            }]
         };
         let mut w = World::new(cfg, listeners, Box::new(driver));
         for i in 0..n {

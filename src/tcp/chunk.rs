@@ -77,9 +77,7 @@ impl ChunkPool {
             .ok()
             .filter(|&n| n < NONE)
             .expect("a chunk pool holds fewer than 2^32 - 1 chunks");
-        let size = chunks
-            .checked_mul(CHUNK_BYTES)
-            .expect("the pool's size fits in usize");
+        let size = chunks.checked_mul(CHUNK_BYTES).expect("the pool's size fits in usize");
         Self {
             bytes: vec![0; size].into_boxed_slice(),
             meta: Vec::with_capacity(chunks),
@@ -109,12 +107,7 @@ impl ChunkPool {
 
     /// Lends an empty chunk; `None` when all are lent.
     pub fn alloc(&mut self) -> Option<u32> {
-        let empty = Meta {
-            next: NONE,
-            seq: 0,
-            start: 0,
-            end: 0,
-        };
+        let empty = Meta { next: NONE, seq: 0, start: 0, end: 0 };
         let id = if self.free == NONE {
             let id = self.meta.len() as u32;
             if id >= self.total {
@@ -140,12 +133,7 @@ impl ChunkPool {
         if !lent {
             return;
         }
-        self.meta[id as usize] = Meta {
-            next: self.free,
-            seq: 0,
-            start: FREE,
-            end: FREE,
-        };
+        self.meta[id as usize] = Meta { next: self.free, seq: 0, start: FREE, end: FREE };
         self.free = id;
         self.used -= 1;
     }

@@ -5,8 +5,8 @@
 //! is owed), or lets it through to the next. What remains is a [`Delivery`]: in-order bytes for the service, which the
 //! caller hands over and reports back by [`Conn::received`] before it asks for the FIN by [`Conn::take_fin`].
 
-use super::conn::{Conn, ConnFlags, Env};
 use super::congestion::AckVerdict;
+use super::conn::{Conn, ConnFlags, Env};
 use super::record::{Cause, First};
 use super::recvbuf::Refused;
 use super::state::{Event, State};
@@ -59,7 +59,9 @@ impl Conn {
             | State::CloseWait
             | State::Closing
             | State::LastAck => self.in_synchronized(env, h, payload),
-            State::Closed | State::Listen | State::TimeWait => Err(Verdict::Dropped(DropReason::NoConnection)),
+            State::Closed | State::Listen | State::TimeWait => {
+                Err(Verdict::Dropped(DropReason::NoConnection))
+            }
         };
         match verdict {
             Ok(delivery) => Verdict::Accepted(delivery),
@@ -133,7 +135,12 @@ impl Conn {
         self.progress_at = env.now;
     }
 
-    fn in_synchronized(&mut self, env: &mut Env<'_>, h: &Header, payload: &[u8]) -> Result<Delivery, Verdict> {
+    fn in_synchronized(
+        &mut self,
+        env: &mut Env<'_>,
+        h: &Header,
+        payload: &[u8],
+    ) -> Result<Delivery, Verdict> {
         self.check_timestamp(env, h)?;
         self.check_sequence(env, h, payload.len())?;
         self.check_reset(env, h)?;
@@ -286,7 +293,8 @@ impl Conn {
             return Ok(true);
         }
         if duplicate
-            && self.congestion.on_duplicate(self.snd_una, self.snd_max, self.in_flight()) == AckVerdict::Retransmit
+            && self.congestion.on_duplicate(self.snd_una, self.snd_max, self.in_flight())
+                == AckVerdict::Retransmit
         {
             self.flags.set(ConnFlags::RETRANSMIT);
         }
@@ -377,7 +385,10 @@ impl Conn {
             None => self.rcv_adv,
         };
         let text_end = seq + payload.len() as u32;
-        if h.flags.fin() && self.peer_fin.is_none() && (text_end.before(self.rcv_adv) || text_end == self.rcv_nxt) {
+        if h.flags.fin()
+            && self.peer_fin.is_none()
+            && (text_end.before(self.rcv_adv) || text_end == self.rcv_nxt)
+        {
             self.peer_fin = Some(text_end);
         }
         if payload.is_empty() {

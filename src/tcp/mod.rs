@@ -10,8 +10,8 @@
 //! here), [`time_wait::TimeWait`]. [`state`] holds the one transition table. Section numbers without a name are
 //! RFC 9293's.
 
-pub mod close;
 pub mod chunk;
+pub mod close;
 pub mod config;
 pub mod congestion;
 pub mod conn;

@@ -108,9 +108,7 @@ impl RecvBuf {
         while let Some(rest) = bytes.get(moved as usize..).filter(|r| !r.is_empty()) {
             let gap = match self.ooo_head {
                 NONE => rest.len(),
-                first => rest
-                    .len()
-                    .min((SeqNum::new(pool.meta(first).seq) - (rcv_nxt + moved)) as usize),
+                first => rest.len().min((SeqNum::new(pool.meta(first).seq) - (rcv_nxt + moved)) as usize),
             };
             let n = self.append(pool, &rest[..gap]);
             moved += n as u32;
@@ -156,11 +154,7 @@ impl RecvBuf {
     /// The next unread bytes that lie in one piece; empty only when there are none.
     #[must_use]
     pub fn front<'p>(&self, pool: &'p ChunkPool) -> &'p [u8] {
-        if self.head == NONE {
-            &[]
-        } else {
-            pool.data(self.head)
-        }
+        if self.head == NONE { &[] } else { pool.data(self.head) }
     }
 
     /// Lets go of the first `n` unread bytes, or of all when there are fewer.
@@ -208,20 +202,14 @@ impl RecvBuf {
         let mut prev = self.ooo_before(pool, seq);
         while !rest.is_empty() {
             // All before `seq` is dealt with; `prev` is the last chunk that begins at or before it.
-            let held_to = if prev == NONE {
-                seq
-            } else {
-                SeqNum::new(pool.meta(prev).end_seq())
-            };
+            let held_to = if prev == NONE { seq } else { SeqNum::new(pool.meta(prev).end_seq()) };
             let held = (held_to.bytes_since(seq) as usize).min(rest.len());
             rest = &rest[held..];
             seq += held as u32;
             let next = self.ooo_next(pool, prev);
             let gap = match next {
                 NONE => rest.len(),
-                id => rest
-                    .len()
-                    .min(SeqNum::new(pool.meta(id).seq).bytes_since(seq) as usize),
+                id => rest.len().min(SeqNum::new(pool.meta(id).seq).bytes_since(seq) as usize),
             };
             if gap == 0 {
                 // Either nothing is left or the next chunk begins right here.
@@ -259,11 +247,7 @@ impl RecvBuf {
     }
 
     fn ooo_next(&self, pool: &ChunkPool, prev: u32) -> u32 {
-        if prev == NONE {
-            self.ooo_head
-        } else {
-            pool.meta(prev).next
-        }
+        if prev == NONE { self.ooo_head } else { pool.meta(prev).next }
     }
 
     /// Links an empty out-of-order chunk for bytes from `seq` behind `prev`, within the connection's bounds.

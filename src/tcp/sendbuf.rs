@@ -37,12 +37,7 @@ const _: () = assert!(size_of::<SendBuf>() <= 16);
 
 impl Default for SendBuf {
     fn default() -> Self {
-        Self {
-            head: NONE,
-            tail: NONE,
-            len: 0,
-            cursor: Cell::new(NONE),
-        }
+        Self { head: NONE, tail: NONE, len: 0, cursor: Cell::new(NONE) }
     }
 }
 

@@ -312,7 +312,14 @@ pub fn mermaid() -> String {
     let mut out = String::from("stateDiagram-v2\n");
     for r in TABLE.iter().filter(|r| r.from != r.to) {
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "    {} --> {}: {} / {}", r.from.as_str(), r.to.as_str(), r.event.as_str(), plain(r.action));
+        let _ = writeln!(
+            out,
+            "    {} --> {}: {} / {}",
+            r.from.as_str(),
+            r.to.as_str(),
+            r.event.as_str(),
+            plain(r.action)
+        );
     }
     out
 }

@@ -147,9 +147,6 @@ impl Tuple {
     /// The same connection as the peer sees it.
     #[must_use]
     pub const fn flipped(self) -> Self {
-        Self {
-            local: self.remote,
-            remote: self.local,
-        }
+        Self { local: self.remote, remote: self.local }
     }
 }

@@ -93,9 +93,7 @@ pub fn sum(bytes: &[u8]) -> Sum {
 /// same sum for the same length below 65,536, as zero bytes add nothing.
 pub fn pseudo(src: &Addr, dst: &Addr, protocol: u8, len: u32) -> Sum {
     let ends = match (src.as_v4(), dst.as_v4()) {
-        (Some(s), Some(d)) => Sum::default()
-            .add_u32(u32::from_be_bytes(s))
-            .add_u32(u32::from_be_bytes(d)),
+        (Some(s), Some(d)) => Sum::default().add_u32(u32::from_be_bytes(s)).add_u32(u32::from_be_bytes(d)),
         _ => sum(src.octets()).add_bytes(dst.octets()),
     };
     ends.add_u16(u16::from(protocol)).add_u32(len)
@@ -136,14 +134,8 @@ mod tests {
 
     #[test]
     fn fields_add_like_their_bytes() {
-        assert_eq!(
-            Sum::default().add_u16(0x1234).fold(),
-            sum(&0x1234u16.to_be_bytes()).fold()
-        );
-        assert_eq!(
-            Sum::default().add_u32(0x1234_5678).fold(),
-            sum(&0x1234_5678u32.to_be_bytes()).fold()
-        );
+        assert_eq!(Sum::default().add_u16(0x1234).fold(), sum(&0x1234u16.to_be_bytes()).fold());
+        assert_eq!(Sum::default().add_u32(0x1234_5678).fold(), sum(&0x1234_5678u32.to_be_bytes()).fold());
     }
 
     #[test]

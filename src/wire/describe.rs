@@ -19,23 +19,14 @@ impl<'a> Describe<'a> {
     /// With sequence numbers as they are on the wire.
     #[must_use]
     pub const fn new(header: &'a Header, payload_len: usize) -> Self {
-        Self {
-            header,
-            payload_len,
-            seq_base: SeqNum::new(0),
-            ack_base: SeqNum::new(0),
-        }
+        Self { header, payload_len, seq_base: SeqNum::new(0), ack_base: SeqNum::new(0) }
     }
 
     /// With sequence numbers counted from the sender's initial one (`seq_base`), and acknowledgments and SACK blocks
     /// from the receiver's (`ack_base`).
     #[must_use]
     pub const fn relative_to(self, seq_base: SeqNum, ack_base: SeqNum) -> Self {
-        Self {
-            seq_base,
-            ack_base,
-            ..self
-        }
+        Self { seq_base, ack_base, ..self }
     }
 
     fn options(&self, f: &mut fmt::Formatter<'_>, options: &Options) -> fmt::Result {
@@ -58,10 +49,7 @@ impl<'a> Describe<'a> {
             item(f, format_args!("wscale {shift}"))?;
         }
         for (left, right) in options.sack_blocks() {
-            item(
-                f,
-                format_args!("sack {}:{}", *left - self.ack_base, *right - self.ack_base),
-            )?;
+            item(f, format_args!("sack {}:{}", *left - self.ack_base, *right - self.ack_base))?;
         }
         if options.malformed {
             item(f, format_args!("malformed"))?;
@@ -91,13 +79,7 @@ mod tests {
     use crate::wire::{Flags, tcp::Timestamps};
 
     fn header(flags: Flags, options: Options) -> Header {
-        Header {
-            seq: SeqNum::new(1000),
-            ack: SeqNum::new(u32::MAX),
-            flags,
-            window: 64_240,
-            options,
-        }
+        Header { seq: SeqNum::new(1000), ack: SeqNum::new(u32::MAX), flags, window: 64_240, options }
     }
 
     #[test]
@@ -110,59 +92,21 @@ mod tests {
             timestamps: ts,
             ..Options::default()
         };
-        let mut sack = Options {
-            timestamps: ts,
-            sack_len: 1,
-            ..Options::default()
-        };
+        let mut sack = Options { timestamps: ts, sack_len: 1, ..Options::default() };
         sack.sack[0] = (SeqNum::new(9), SeqNum::new(19));
-        let malformed = Options {
-            malformed: true,
-            ..Options::default()
-        };
+        let malformed = Options { malformed: true, ..Options::default() };
         let ack = Flags::ACK;
         let rows = [
-            (
-                "syn",
-                Flags::SYN,
-                syn,
-                0,
-                "SYN seq=0 win=64240 <mss 1460,sackOK,ts 1 0,wscale 7>",
-            ),
-            (
-                "data",
-                ack | Flags::PSH,
-                Options::default(),
-                10,
-                "PSH,ACK seq=0 ack=0 win=64240 len=10",
-            ),
-            (
-                "sack",
-                ack,
-                sack,
-                0,
-                "ACK seq=0 ack=0 win=64240 <ts 1 0,sack 10:20>",
-            ),
-            (
-                "fin",
-                ack | Flags::FIN,
-                Options::default(),
-                0,
-                "FIN,ACK seq=0 ack=0 win=64240",
-            ),
-            (
-                "malformed",
-                ack,
-                malformed,
-                0,
-                "ACK seq=0 ack=0 win=64240 <malformed>",
-            ),
+            ("syn", Flags::SYN, syn, 0, "SYN seq=0 win=64240 <mss 1460,sackOK,ts 1 0,wscale 7>"),
+            ("data", ack | Flags::PSH, Options::default(), 10, "PSH,ACK seq=0 ack=0 win=64240 len=10"),
+            ("sack", ack, sack, 0, "ACK seq=0 ack=0 win=64240 <ts 1 0,sack 10:20>"),
+            ("fin", ack | Flags::FIN, Options::default(), 0, "FIN,ACK seq=0 ack=0 win=64240"),
+            ("malformed", ack, malformed, 0, "ACK seq=0 ack=0 win=64240 <malformed>"),
         ];
         for (name, flags, options, len, want) in rows {
             let h = header(flags, options);
-            let got = Describe::new(&h, len)
-                .relative_to(SeqNum::new(1000), SeqNum::new(u32::MAX))
-                .to_string();
+            let got =
+                Describe::new(&h, len).relative_to(SeqNum::new(1000), SeqNum::new(u32::MAX)).to_string();
             assert_eq!(got, want, "{name}");
         }
     }

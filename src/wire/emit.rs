@@ -37,19 +37,11 @@ impl Emit<'_> {
     }
 
     const fn link_len(&self) -> usize {
-        if self.l2.vlan.is_some() {
-            ETHERNET_LEN + TAG_LEN
-        } else {
-            ETHERNET_LEN
-        }
+        if self.l2.vlan.is_some() { ETHERNET_LEN + TAG_LEN } else { ETHERNET_LEN }
     }
 
     fn ip_len(&self) -> usize {
-        if self.tuple.is_v4() {
-            ipv4::HEADER_LEN
-        } else {
-            ipv6::HEADER_LEN
-        }
+        if self.tuple.is_v4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
     }
 
     /// Writes all headers before the `payload_len` bytes of payload that lie at [`Emit::headers_len`], with both
@@ -135,11 +127,7 @@ impl Emit<'_> {
     }
 
     fn write_link(&self, to: &mut [u8]) -> Option<()> {
-        let ip = if self.tuple.is_v4() {
-            ipv4::ETHERTYPE
-        } else {
-            ipv6::ETHERTYPE
-        };
+        let ip = if self.tuple.is_v4() { ipv4::ETHERTYPE } else { ipv6::ETHERTYPE };
         let header = EthernetHeader {
             dst: self.l2.dst.0,
             src: self.l2.src.0,
@@ -147,10 +135,7 @@ impl Emit<'_> {
         };
         header.write_to_prefix(to).ok()?;
         if let Some(tci) = self.l2.vlan {
-            let tag = VlanTag {
-                tci: tci.into(),
-                ethertype: ip.into(),
-            };
+            let tag = VlanTag { tci: tci.into(), ethertype: ip.into() };
             tag.write_to_suffix(to).ok()?;
         }
         Some(())

@@ -73,15 +73,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Link<'_>, DropReason> {
     if is_group(header.dst) || is_group(header.src) {
         return Err(DropReason::BadAddress);
     }
-    Ok(Link {
-        l2: L2 {
-            src: MacAddr(header.src),
-            dst: MacAddr(header.dst),
-            vlan,
-        },
-        ethertype,
-        payload,
-    })
+    Ok(Link { l2: L2 { src: MacAddr(header.src), dst: MacAddr(header.dst), vlan }, ethertype, payload })
 }
 
 /// Whether the individual/group bit says group: multicast or broadcast.

@@ -38,25 +38,16 @@ pub(crate) fn parse(packet: &Packet<'_>) -> Result<IcmpError, DropReason> {
     let v6 = packet.protocol == PROTO_ICMPV6;
     let kind = if v6 { kind_v6(header) } else { kind_v4(header) }.ok_or(DropReason::NotTcp)?;
     let whole = if v6 {
-        pseudo(
-            &packet.src,
-            &packet.dst,
-            PROTO_ICMPV6,
-            packet.payload.len() as u32,
-        )
-        .add_bytes(packet.payload)
-        .is_whole()
+        pseudo(&packet.src, &packet.dst, PROTO_ICMPV6, packet.payload.len() as u32)
+            .add_bytes(packet.payload)
+            .is_whole()
     } else {
         sum(packet.payload).is_whole()
     };
     if !whole {
         return Err(BAD);
     }
-    let quoted = if v6 {
-        ipv6::parse_quoted(quote)
-    } else {
-        ipv4::parse_quoted(quote)
-    }?;
+    let quoted = if v6 { ipv6::parse_quoted(quote) } else { ipv4::parse_quoted(quote) }?;
     // An ICMP message about an ICMP message.
     if quoted.protocol != PROTO_TCP {
         return Err(DropReason::NotTcp);
@@ -76,11 +67,7 @@ pub(crate) fn parse(packet: &Packet<'_>) -> Result<IcmpError, DropReason> {
     if !sane {
         return Err(BAD);
     }
-    Ok(IcmpError {
-        tuple,
-        seq: SeqNum::new(tcp.seq.get()),
-        kind,
-    })
+    Ok(IcmpError { tuple, seq: SeqNum::new(tcp.seq.get()), kind })
 }
 
 /// ICMP type and code (RFC 792, RFC 1812 §5.2.7); `None` when it is no error that TCP heeds. Source quench is one that
@@ -88,9 +75,7 @@ pub(crate) fn parse(packet: &Packet<'_>) -> Result<IcmpError, DropReason> {
 fn kind_v4(header: &IcmpHeader) -> Option<IcmpKind> {
     match (header.kind, header.code) {
         // The MTU is in the low 16 bits (RFC 1191 §4); routers older than that leave 0.
-        (3, 4) => Some(IcmpKind::TooBig {
-            mtu: header.rest.get() & 0xffff,
-        }),
+        (3, 4) => Some(IcmpKind::TooBig { mtu: header.rest.get() & 0xffff }),
         // Protocol, port (RFC 1122 §4.2.3.9); prohibited: network, host, by filter, by precedence.
         (3, 2 | 3 | 9 | 10 | 13 | 14 | 15) => Some(IcmpKind::Hard),
         (3 | 11 | 12, _) => Some(IcmpKind::Soft),
@@ -101,9 +86,7 @@ fn kind_v4(header: &IcmpHeader) -> Option<IcmpKind> {
 /// `ICMPv6` type and code (RFC 4443 §3); `None` when it is no error that TCP heeds.
 fn kind_v6(header: &IcmpHeader) -> Option<IcmpKind> {
     match (header.kind, header.code) {
-        (2, _) => Some(IcmpKind::TooBig {
-            mtu: header.rest.get(),
-        }),
+        (2, _) => Some(IcmpKind::TooBig { mtu: header.rest.get() }),
         // Prohibited, port, policy, reject route; and "unrecognized next header": no TCP there.
         (1, 1 | 4 | 5 | 6) | (4, 1) => Some(IcmpKind::Hard),
         (1 | 3 | 4, _) => Some(IcmpKind::Soft),

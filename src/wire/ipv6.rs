@@ -76,9 +76,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     if !header.is_v6() {
         return Err(DropReason::BadIpHeader);
     }
-    let payload = rest
-        .get(..usize::from(header.payload_len.get()))
-        .ok_or(DropReason::Truncated)?;
+    let payload = rest.get(..usize::from(header.payload_len.get())).ok_or(DropReason::Truncated)?;
     upper_layer(header, payload)
 }
 

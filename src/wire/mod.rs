@@ -48,11 +48,7 @@ impl L2 {
     /// The link layer of an answer: back to where it came from.
     #[must_use]
     pub const fn reply(self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            vlan: self.vlan,
-        }
+        Self { src: self.dst, dst: self.src, vlan: self.vlan }
     }
 }
 

@@ -37,10 +37,7 @@ pub fn parse(bytes: &[u8], syn: bool) -> Options {
             ..Options::default()
         };
     }
-    parse_list(bytes, syn).unwrap_or(Options {
-        malformed: true,
-        ..Options::default()
-    })
+    parse_list(bytes, syn).unwrap_or(Options { malformed: true, ..Options::default() })
 }
 
 /// The general walk; `None` when the list is malformed.
@@ -100,10 +97,7 @@ fn parse_sack(value: &[u8], syn: bool, options: &mut Options) -> Option<()> {
 
 /// Two 32-bit fields in network order.
 const fn two_words(b: [u8; 8]) -> (u32, u32) {
-    (
-        u32::from_be_bytes([b[0], b[1], b[2], b[3]]),
-        u32::from_be_bytes([b[4], b[5], b[6], b[7]]),
-    )
+    (u32::from_be_bytes([b[0], b[1], b[2], b[3]]), u32::from_be_bytes([b[4], b[5], b[6], b[7]]))
 }
 
 /// Bytes these options take in a header, padded to whole words; at most [`MAX_OPTIONS_LEN`].
@@ -142,10 +136,7 @@ fn sack_blocks_that_fit(options: &Options, fixed: usize) -> usize {
 /// [`options_len`].
 #[must_use]
 pub(crate) fn write(options: &Options) -> ([u8; MAX_OPTIONS_LEN], usize) {
-    let mut w = Writer {
-        buf: [NOP; MAX_OPTIONS_LEN],
-        at: 0,
-    };
+    let mut w = Writer { buf: [NOP; MAX_OPTIONS_LEN], at: 0 };
     if let Some(mss) = options.mss {
         w.put(&[MSS, MSS_LEN as u8]);
         w.put(&mss.to_be_bytes());

@@ -80,12 +80,8 @@ fn segment(
     let bytes = packet.payload;
     let (tcp, rest) = TcpHeader::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
     let header_len = usize::from(tcp.offset >> 4) * 4;
-    let options_len = header_len
-        .checked_sub(TCP_HEADER_LEN)
-        .ok_or(DropReason::BadDataOffset)?;
-    let (option_bytes, _) = rest
-        .split_at_checked(options_len)
-        .ok_or(DropReason::BadDataOffset)?;
+    let options_len = header_len.checked_sub(TCP_HEADER_LEN).ok_or(DropReason::BadDataOffset)?;
+    let (option_bytes, _) = rest.split_at_checked(options_len).ok_or(DropReason::BadDataOffset)?;
     let (src_port, dst_port) = (tcp.src_port.get(), tcp.dst_port.get());
     if src_port == 0 || dst_port == 0 {
         return Err(DropReason::BadPort);
@@ -94,10 +90,8 @@ fn segment(
     if !flags_make_sense(flags) {
         return Err(DropReason::BadFlags);
     }
-    let tuple = Tuple {
-        local: Endpoint::new(packet.dst, dst_port),
-        remote: Endpoint::new(packet.src, src_port),
-    };
+    let tuple =
+        Tuple { local: Endpoint::new(packet.dst, dst_port), remote: Endpoint::new(packet.src, src_port) };
     if tuple.local == tuple.remote {
         return Err(DropReason::BadAddress);
     }

@@ -51,11 +51,7 @@ impl SeqNum {
     /// Bytes from `earlier` to `self`, zero when `earlier` is later.
     #[must_use]
     pub const fn bytes_since(self, earlier: Self) -> u32 {
-        if self.before(earlier) {
-            0
-        } else {
-            self.0.wrapping_sub(earlier.0)
-        }
+        if self.before(earlier) { 0 } else { self.0.wrapping_sub(earlier.0) }
     }
 }
 

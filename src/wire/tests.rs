@@ -39,37 +39,21 @@ pub(crate) fn tuple(v4: bool) -> Tuple {
         };
         Endpoint::new(addr, port)
     };
-    Tuple {
-        local: end(1, 443),
-        remote: end(2, 50_000),
-    }
+    Tuple { local: end(1, 443), remote: end(2, 50_000) }
 }
 
 /// A link layer with individual addresses.
 pub(crate) fn l2(vlan: Option<u16>) -> L2 {
-    L2 {
-        src: MacAddr([2, 0, 0, 0, 0, 1]),
-        dst: MacAddr([2, 0, 0, 0, 0, 2]),
-        vlan,
-    }
+    L2 { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan }
 }
 
 /// A whole frame with right checksums.
 pub(crate) fn frame(l2: L2, tuple: &Tuple, header: &Header, ecn: u8, payload: &[u8]) -> Vec<u8> {
-    let e = Emit {
-        l2,
-        tuple,
-        header,
-        ttl: 64,
-        ecn,
-        ip_id: 0x1234,
-    };
+    let e = Emit { l2, tuple, header, ttl: 64, ecn, ip_id: 0x1234 };
     let at = e.headers_len();
     let mut buf = vec![0xee; at + payload.len()];
     buf[at..].copy_from_slice(payload);
-    let len = e
-        .emit(&mut buf, payload.len())
-        .expect("the buffer is large enough");
+    let len = e.emit(&mut buf, payload.len()).expect("the buffer is large enough");
     assert_eq!(len, buf.len());
     buf
 }
@@ -81,10 +65,7 @@ pub(crate) fn ack_header() -> Header {
         ack: SeqNum::new(2000),
         flags: Flags::ACK,
         window: 502,
-        options: Options {
-            timestamps: Some(Timestamps { val: 7, ecr: 9 }),
-            ..Options::default()
-        },
+        options: Options { timestamps: Some(Timestamps { val: 7, ecr: 9 }), ..Options::default() },
     }
 }
 
@@ -97,10 +78,8 @@ fn any_options(syn: bool) -> impl Strategy<Value = Options> {
         prop::collection::vec(any::<(u32, u32)>(), 0..=4),
     )
         .prop_map(move |(mss, scale, permitted, ts, blocks)| {
-            let mut o = Options {
-                timestamps: ts.map(|(val, ecr)| Timestamps { val, ecr }),
-                ..Options::default()
-            };
+            let mut o =
+                Options { timestamps: ts.map(|(val, ecr)| Timestamps { val, ecr }), ..Options::default() };
             if syn {
                 o.mss = mss;
                 o.window_scale = scale;
@@ -296,10 +275,7 @@ fn every_payload_length_round_trips() {
 #[test]
 fn i05_an_answer_is_written_into_the_received_frame() {
     for (name, v4, vlan) in [("v4", true, None), ("v6", false, None), ("tagged", true, Some(5))] {
-        let syn = Header {
-            flags: Flags::SYN,
-            ..ack_header()
-        };
+        let syn = Header { flags: Flags::SYN, ..ack_header() };
         let mut buf = frame(l2(vlan), &tuple(v4), &syn, 0, &[]);
         buf.resize(2048, 0x55);
         let Ok(Parsed::Tcp(got)) = parse(&buf, Checksums::Verify) else {
@@ -315,14 +291,8 @@ fn i05_an_answer_is_written_into_the_received_frame() {
             },
             ..got.header
         };
-        let reply = Emit {
-            l2: got.l2.reply(),
-            tuple: &got.tuple,
-            header: &header,
-            ttl: 64,
-            ecn: 0,
-            ip_id: 0,
-        };
+        let reply =
+            Emit { l2: got.l2.reply(), tuple: &got.tuple, header: &header, ttl: 64, ecn: 0, ip_id: 0 };
         let len = reply.emit(&mut buf, 0).expect("fits");
         let Ok(Parsed::Tcp(back)) = parse(&buf[..len], Checksums::Verify) else {
             panic!("{name}: the answer is not parsed");
@@ -337,14 +307,7 @@ fn i05_an_answer_is_written_into_the_received_frame() {
 fn i06_ipv4_has_df_the_given_id_and_ttl() {
     let t = tuple(true);
     let header = ack_header();
-    let e = Emit {
-        l2: l2(None),
-        tuple: &t,
-        header: &header,
-        ttl: 57,
-        ecn: 2,
-        ip_id: 0xbeef,
-    };
+    let e = Emit { l2: l2(None), tuple: &t, header: &header, ttl: 57, ecn: 2, ip_id: 0xbeef };
     let mut buf = [0u8; 128];
     let len = e.emit(&mut buf, 0).expect("fits");
     assert_eq!(len, 14 + 20 + 32);
@@ -363,49 +326,24 @@ fn i06_ipv4_has_df_the_given_id_and_ttl() {
 #[test]
 fn emit_refuses_what_it_cannot_write() {
     let v4 = tuple(true);
-    let mixed = Tuple {
-        local: v4.local,
-        remote: tuple(false).remote,
-    };
+    let mixed = Tuple { local: v4.local, remote: tuple(false).remote };
     let header = ack_header();
-    let e = Emit {
-        l2: l2(None),
-        tuple: &v4,
-        header: &header,
-        ttl: 64,
-        ecn: 0,
-        ip_id: 0,
-    };
+    let e = Emit { l2: l2(None), tuple: &v4, header: &header, ttl: 64, ecn: 0, ip_id: 0 };
     let need = e.headers_len() + 10;
     let mut small = vec![0xaa; need - 1];
     assert_eq!(e.emit(&mut small, 10), None, "one byte short");
     assert!(small.iter().all(|b| *b == 0xaa), "nothing is written");
     assert_eq!(e.emit(&mut vec![0; need], 10), Some(need), "just enough");
-    assert_eq!(
-        e.emit(&mut vec![0; 70_000], 65_536),
-        None,
-        "no IP packet is that long"
-    );
+    assert_eq!(e.emit(&mut vec![0; 70_000], 65_536), None, "no IP packet is that long");
     assert_eq!(e.emit(&mut small, usize::MAX), None, "no overflow");
-    assert_eq!(
-        Emit { tuple: &mixed, ..e }.emit(&mut vec![0; need], 10),
-        None,
-        "mixed families"
-    );
+    assert_eq!(Emit { tuple: &mixed, ..e }.emit(&mut vec![0; need], 10), None, "mixed families");
 }
 
 #[test]
 fn a_slice_longer_than_a_port_frame_does_not_wrap_the_range() {
     let t = tuple(false);
     let header = ack_header();
-    let e = Emit {
-        l2: l2(None),
-        tuple: &t,
-        header: &header,
-        ttl: 64,
-        ecn: 0,
-        ip_id: 0,
-    };
+    let e = Emit { l2: l2(None), tuple: &t, header: &header, ttl: 64, ecn: 0, ip_id: 0 };
     let payload = 65_535 - 40 - 32;
     let mut buf = vec![0; e.headers_len() + payload];
     let len = e.emit(&mut buf, payload).expect("as long as emit allows");

@@ -49,11 +49,8 @@ fn every_metric_of_the_catalogue_is_shown_and_no_other() {
     e.update(0, &full()).unwrap();
     e.set_steering(vec![("redirect", 8), ("pass", 9)]);
     let text = e.render().unwrap();
-    let shown: BTreeSet<_> = text
-        .lines()
-        .filter_map(|l| l.strip_prefix("# TYPE "))
-        .filter_map(|l| l.split(' ').next())
-        .collect();
+    let shown: BTreeSet<_> =
+        text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).filter_map(|l| l.split(' ').next()).collect();
     let known: BTreeSet<_> = c::CATALOG.iter().map(|m| m.name).collect();
     assert_eq!(shown, known);
     for m in c::CATALOG {
@@ -75,10 +72,7 @@ fn counters_of_workers_add_up_and_a_new_report_replaces_the_last() {
     let s = rendered(&e);
     for (series, v) in [
         ("finwheel_frames_total{direction=\"rx\"}", 17.0),
-        (
-            "finwheel_closes_total{path=\"active\",first=\"us\",cause=\"service\"}",
-            17.0,
-        ),
+        ("finwheel_closes_total{path=\"active\",first=\"us\",cause=\"service\"}", 17.0),
         ("finwheel_connections{state=\"ESTABLISHED\"}", 17.0),
         ("finwheel_time_wait_peak{worker=\"0\"}", 12.0),
         ("finwheel_time_wait_peak{worker=\"1\"}", 5.0),
@@ -119,8 +113,7 @@ fn buckets_are_cumulative_exact_and_never_claim_a_longer_time() {
     for (report, times) in [(0, vec![50, 51, 100, 101, 250]), (1, vec![700, 400_000_000])] {
         let mut b = Block::default();
         for us in times {
-            b.histograms
-                .record_close(ClosePath::Passive, Duration::from_micros(us));
+            b.histograms.record_close(ClosePath::Passive, Duration::from_micros(us));
         }
         e.update(0, &b).unwrap_or_else(|err| panic!("{report}: {err}"));
     }
@@ -152,10 +145,7 @@ fn every_time_is_in_a_bucket_that_is_long_enough_and_less_than_one_percent_too_l
         let right = BUCKETS_US[right] as f64 / 1e6;
         let straddles = us as f64 / 1e6 > right * 0.992;
         match first {
-            Some(b) => assert!(
-                b.upper_bound() >= right && (b.upper_bound() <= right || straddles),
-                "{us}"
-            ),
+            Some(b) => assert!(b.upper_bound() >= right && (b.upper_bound() <= right || straddles), "{us}"),
             None => assert!(straddles, "{us}"),
         }
         us += us / 7 + 1;

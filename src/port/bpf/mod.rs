@@ -195,11 +195,7 @@ impl Steering {
         let interface = link.name.clone();
         let system = |what| {
             let interface = interface.clone();
-            move |source| SetupError::System {
-                interface,
-                what,
-                source,
-            }
+            move |source| SetupError::System { interface, what, source }
         };
         let owner = own(&interface)?;
         let netlink = Netlink::open().map_err(system("opening a netlink socket"))?;
@@ -249,11 +245,7 @@ impl Steering {
                 }
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
                     let what = "attaching the steering program";
-                    return Err(SetupError::refused(
-                        &self.interface,
-                        what,
-                        &[Capability::NetAdmin],
-                    ));
+                    return Err(SetupError::refused(&self.interface, what, &[Capability::NetAdmin]));
                 }
                 Err(e) => {
                     tracing::debug!(interface = self.interface, %mode, error = %e, "cannot attach");
@@ -262,11 +254,7 @@ impl Steering {
             }
         }
         let (mode, source) = last.unwrap_or((AttachMode::Generic, io::ErrorKind::Unsupported.into()));
-        Err(SetupError::Attach {
-            interface: self.interface.clone(),
-            mode,
-            source,
-        })
+        Err(SetupError::Attach { interface: self.interface.clone(), mode, source })
     }
 
     /// The program of a crashed finwheel that is still attached, if any.
@@ -275,9 +263,7 @@ impl Steering {
             .map_err(|e| self.system("asking for attached XDP programs", e))?;
         let mut ours = None;
         for (mode, id) in found {
-            let info = aya::programs::loaded_programs()
-                .filter_map(Result::ok)
-                .find(|p| p.id() == id);
+            let info = aya::programs::loaded_programs().filter_map(Result::ok).find(|p| p.id() == id);
             // A program that went away in between is no obstacle.
             let Some(info) = info else { continue };
             let name = info.name_as_str().unwrap_or_default();
@@ -306,13 +292,9 @@ impl Steering {
         old: Option<&(AttachMode, OwnedFd)>,
     ) -> io::Result<()> {
         match old {
-            Some((old_mode, old_fd)) if *old_mode == mode => attach::attach(
-                &mut self.netlink,
-                self.index,
-                mode,
-                fd.as_fd(),
-                Some(old_fd.as_fd()),
-            ),
+            Some((old_mode, old_fd)) if *old_mode == mode => {
+                attach::attach(&mut self.netlink, self.index, mode, fd.as_fd(), Some(old_fd.as_fd()))
+            }
             // The kernel runs one mode at a time. A leftover that an earlier try of this loop has taken away
             // already is no error.
             Some((old_mode, old_fd)) => {
@@ -337,16 +319,12 @@ impl Steering {
     /// [`SetupError::Claim`] for a claim that cannot be, [`SetupError::Bpf`] when the map is full (4096 listeners,
     /// 1024 addresses with local ports).
     pub fn claim(&mut self, claim: Claim) -> Result<(), SetupError> {
-        claim.check().map_err(|why| SetupError::Claim {
-            interface: self.interface.clone(),
-            claim,
-            why,
-        })?;
+        claim.check().map_err(|why| SetupError::Claim { interface: self.interface.clone(), claim, why })?;
         let done = match claim {
             Claim::Listen(at) => self.claims().and_then(|mut m| Ok(m.insert(claim_key(at), 1, 0)?)),
-            Claim::LocalPorts { addr, lo, hi } => self
-                .ranges()
-                .and_then(|mut m| Ok(m.insert(*addr.octets(), range_value(lo, hi), 0)?)),
+            Claim::LocalPorts { addr, lo, hi } => {
+                self.ranges().and_then(|mut m| Ok(m.insert(*addr.octets(), range_value(lo, hi), 0)?))
+            }
         };
         done.map_err(|e| bpf_error(&self.interface, "claiming traffic", e))
     }
@@ -436,23 +414,15 @@ impl Steering {
     }
 
     fn claims(&mut self) -> Result<HashMap<&mut MapData, [u8; 20], u32>, EbpfError> {
-        Ok(HashMap::try_from(
-            self.ebpf.map_mut("claims").ok_or_else(no_map)?,
-        )?)
+        Ok(HashMap::try_from(self.ebpf.map_mut("claims").ok_or_else(no_map)?)?)
     }
 
     fn ranges(&mut self) -> Result<HashMap<&mut MapData, [u8; 16], [u8; 4]>, EbpfError> {
-        Ok(HashMap::try_from(
-            self.ebpf.map_mut("ranges").ok_or_else(no_map)?,
-        )?)
+        Ok(HashMap::try_from(self.ebpf.map_mut("ranges").ok_or_else(no_map)?)?)
     }
 
     fn system(&self, what: &'static str, source: io::Error) -> SetupError {
-        SetupError::System {
-            interface: self.interface.clone(),
-            what,
-            source,
-        }
+        SetupError::System { interface: self.interface.clone(), what, source }
     }
 }
 
@@ -472,9 +442,7 @@ fn own(interface: &str) -> Result<UnixDatagram, SetupError> {
     std::os::unix::net::SocketAddr::from_abstract_name(name)
         .and_then(|addr| UnixDatagram::bind_addr(&addr))
         .map_err(|e| match e.kind() {
-            io::ErrorKind::AddrInUse => SetupError::Held {
-                interface: interface.to_owned(),
-            },
+            io::ErrorKind::AddrInUse => SetupError::Held { interface: interface.to_owned() },
             _ => SetupError::System {
                 interface: interface.to_owned(),
                 what: "taking the interface for this process",
@@ -490,9 +458,7 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, EbpfError> {
 
 /// The object holds all maps that are asked for; should it not, this is the error.
 fn no_map() -> EbpfError {
-    EbpfError::MapError(aya::maps::MapError::InvalidName {
-        name: "steer.bpf.c".into(),
-    })
+    EbpfError::MapError(aya::maps::MapError::InvalidName { name: "steer.bpf.c".into() })
 }
 
 /// `struct claim_key`: address and port in network order, two bytes of padding.
@@ -525,11 +491,7 @@ fn bpf_error(interface: &str, what: &'static str, e: impl Into<EbpfError>) -> Se
     if os_error(&e) == Some(libc::EPERM) {
         return SetupError::refused(interface, what, &[Capability::Bpf, Capability::NetAdmin]);
     }
-    SetupError::Bpf {
-        interface: interface.to_owned(),
-        what,
-        source: Box::new(e),
-    }
+    SetupError::Bpf { interface: interface.to_owned(), what, source: Box::new(e) }
 }
 
 /// The errno at the root of an error, if there is one.

@@ -12,11 +12,7 @@ const XDP_PASS: u32 = 2;
 fn steering() -> Option<Steering> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let link = LinkFacts {
-        name: format!(
-            "fw-none-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        ),
+        name: format!("fw-none-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
         index: 0,
         mac: crate::wire::MacAddr::default(),
         mtu: 1500,
@@ -39,10 +35,7 @@ fn steering() -> Option<Steering> {
 }
 
 fn run(steering: &mut Steering, frame: &[u8]) -> u32 {
-    let options = TestRunOptions {
-        data_in: Some(frame),
-        ..TestRunOptions::new()
-    };
+    let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
     let program = program(&mut steering.ebpf).unwrap();
     program.test_run(options).unwrap().return_value
 }
@@ -141,18 +134,8 @@ fn the_unspecified_address_claims_a_port_for_its_family() {
 #[test]
 fn a_range_of_local_ports_is_claimed_to_its_ends() {
     let Some(mut s) = steering() else { return };
-    s.claim(Claim::LocalPorts {
-        addr: Addr::v4(OURS),
-        lo: 20000,
-        hi: 29999,
-    })
-    .unwrap();
-    for (port, want) in [
-        (19999, XDP_PASS),
-        (20000, XDP_DROP),
-        (29999, XDP_DROP),
-        (30000, XDP_PASS),
-    ] {
+    s.claim(Claim::LocalPorts { addr: Addr::v4(OURS), lo: 20000, hi: 29999 }).unwrap();
+    for (port, want) in [(19999, XDP_PASS), (20000, XDP_DROP), (29999, XDP_DROP), (30000, XDP_PASS)] {
         assert_eq!(run(&mut s, &to_v4(port)), want, "{port}");
     }
 }

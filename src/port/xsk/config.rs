@@ -31,12 +31,7 @@ pub struct RingConfig {
 
 impl Default for RingConfig {
     fn default() -> Self {
-        Self {
-            frame_size: 2048,
-            frames: 5120,
-            rx_ring: 2048,
-            tx_ring: 2048,
-        }
+        Self { frame_size: 2048, frames: 5120, rx_ring: 2048, tx_ring: 2048 }
     }
 }
 
@@ -135,30 +130,12 @@ mod tests {
     fn each_relation_is_checked() {
         let ok = RingConfig::default();
         for (name, config) in [
-            (
-                "frame size",
-                RingConfig {
-                    frame_size: 1024,
-                    ..ok
-                },
-            ),
-            (
-                "frame size",
-                RingConfig {
-                    frame_size: 3000,
-                    ..ok
-                },
-            ),
+            ("frame size", RingConfig { frame_size: 1024, ..ok }),
+            ("frame size", RingConfig { frame_size: 3000, ..ok }),
             ("rx ring", RingConfig { rx_ring: 100, ..ok }),
             ("rx ring", RingConfig { rx_ring: 32, ..ok }),
             ("tx ring", RingConfig { tx_ring: 0, ..ok }),
-            (
-                "tx ring",
-                RingConfig {
-                    tx_ring: 1 << 17,
-                    ..ok
-                },
-            ),
+            ("tx ring", RingConfig { tx_ring: 1 << 17, ..ok }),
             ("frames", RingConfig { frames: 4223, ..ok }),
             ("frames", RingConfig { frames: 0, ..ok }),
         ] {

@@ -250,11 +250,7 @@ impl SetupError {
             what,
             // All there by the books and refused all the same: a user namespace, whose capabilities do not count
             // here, or a security module. Naming them all is the best that can be said.
-            missing: if missing.is_empty() {
-                capabilities.to_vec()
-            } else {
-                missing
-            },
+            missing: if missing.is_empty() { capabilities.to_vec() } else { missing },
         }
     }
 }

@@ -85,14 +85,7 @@ impl fmt::Debug for XskPort {
 impl XskPort {
     /// A port on a bound socket, its fill ring full. Checksums are verified until it is known how frames arrive.
     fn new(bound: Bound, queue: u32, rings: RingConfig) -> io::Result<Self> {
-        let Bound {
-            pool,
-            rx,
-            tx,
-            fill,
-            comp,
-            mode,
-        } = bound;
+        let Bound { pool, rx, tx, fill, comp, mode } = bound;
         let mut port = Self {
             rx,
             tx,
@@ -275,16 +268,11 @@ impl Port for XskPort {
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        let timeout = if self.untaken() > 0 || !self.queued.is_empty() {
-            timeout.min(TX_RETRY)
-        } else {
-            timeout
-        };
+        let timeout =
+            if self.untaken() > 0 || !self.queued.is_empty() { timeout.min(TX_RETRY) } else { timeout };
         let socket = socket::borrow(&self.rx);
-        let mut fds = [
-            PollFd::new(socket, PollFlags::POLLIN),
-            PollFd::new(self.waker.fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            [PollFd::new(socket, PollFlags::POLLIN), PollFd::new(self.waker.fd(), PollFlags::POLLIN)];
         match ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None) {
             // A socket that lost its device polls as if nothing had happened (xsk_poll), so a sleep that ended by
             // itself asks; the wake-up for reception is the call that answers and changes nothing.

@@ -107,29 +107,18 @@ pub struct Opened {
 /// See [`SetupError`]: each names the interface, the queue or limit, and the way out. Nothing stays behind.
 pub fn open(config: &OpenConfig) -> Result<Opened, SetupError> {
     let interface = &config.interface;
-    config.rings.check().map_err(|source| SetupError::Rings {
-        interface: interface.clone(),
-        source,
-    })?;
+    config.rings.check().map_err(|source| SetupError::Rings { interface: interface.clone(), source })?;
     let link = LinkFacts::read(interface).map_err(|source| match source.raw_os_error() {
         // ERANGE, EINVAL: longer than the name of an interface can be.
-        Some(libc::ENODEV | libc::ERANGE | libc::EINVAL) => SetupError::NoInterface {
-            interface: interface.clone(),
-        },
-        _ => SetupError::System {
-            interface: interface.clone(),
-            what: "asking about the interface",
-            source,
-        },
+        Some(libc::ENODEV | libc::ERANGE | libc::EINVAL) => {
+            SetupError::NoInterface { interface: interface.clone() }
+        }
+        _ => SetupError::System { interface: interface.clone(), what: "asking about the interface", source },
     })?;
     let queues = check(config, &link)?;
     let missing = privileges::missing(&NEEDED);
     if !missing.is_empty() {
-        return Err(SetupError::Privilege {
-            interface: interface.clone(),
-            what: "AF_XDP",
-            missing,
-        });
+        return Err(SetupError::Privilege { interface: interface.clone(), what: "AF_XDP", missing });
     }
 
     let mut steering = Steering::load(&link, config.lease)?;
@@ -170,20 +159,14 @@ pub fn open(config: &OpenConfig) -> Result<Opened, SetupError> {
         checksums,
         frame_bytes: config.rings.bytes() * ports.len() as u64,
     };
-    Ok(Opened {
-        ports,
-        steering,
-        report,
-    })
+    Ok(Opened { ports, steering, report })
 }
 
 /// Checks what can be checked before anything is touched; the queues to bind.
 fn check(config: &OpenConfig, link: &LinkFacts) -> Result<Vec<u32>, SetupError> {
     let interface = || link.name.clone();
     if !link.up {
-        return Err(SetupError::Down {
-            interface: interface(),
-        });
+        return Err(SetupError::Down { interface: interface() });
     }
     let limit = config.rings.mtu_limit();
     if link.mtu > limit {
@@ -195,9 +178,7 @@ fn check(config: &OpenConfig, link: &LinkFacts) -> Result<Vec<u32>, SetupError> 
         });
     }
     if config.mode == Mode::Generic && config.zero_copy == ZeroCopy::Require {
-        return Err(SetupError::ZeroCopyNeedsNative {
-            interface: interface(),
-        });
+        return Err(SetupError::ZeroCopyNeedsNative { interface: interface() });
     }
     if link.rx_queues > link.tx_queues {
         return Err(SetupError::UnevenQueues {
@@ -211,19 +192,13 @@ fn check(config: &OpenConfig, link: &LinkFacts) -> Result<Vec<u32>, SetupError> 
         Queues::List(list) => list.clone(),
     };
     if let Some(&queue) = queues.iter().find(|&&q| q >= link.rx_queues) {
-        return Err(SetupError::NoQueue {
-            interface: interface(),
-            queue,
-            queues: link.rx_queues,
-        });
+        return Err(SetupError::NoQueue { interface: interface(), queue, queues: link.rx_queues });
     }
     let mut distinct = queues.clone();
     distinct.sort_unstable();
     distinct.dedup();
     if queues.is_empty() || distinct.len() != queues.len() {
-        return Err(SetupError::QueueList {
-            interface: interface(),
-        });
+        return Err(SetupError::QueueList { interface: interface() });
     }
     Ok(queues)
 }
@@ -263,10 +238,7 @@ mod tests {
     #[test]
     fn all_queues_means_all_of_them() {
         assert_eq!(check(&config(), &link()).unwrap(), [0, 1, 2, 3]);
-        let list = OpenConfig {
-            queues: Queues::List(vec![3, 1]),
-            ..config()
-        };
+        let list = OpenConfig { queues: Queues::List(vec![3, 1]), ..config() };
         assert_eq!(check(&list, &link()).unwrap(), [3, 1]);
     }
 
@@ -277,54 +249,25 @@ mod tests {
         for part in ["eth7", "9000", "1770", "ip link set"] {
             assert!(message.contains(part), "{part} in {message}");
         }
-        let larger = OpenConfig {
-            rings: RingConfig {
-                frame_size: 4096,
-                ..RingConfig::default()
-            },
-            ..config()
-        };
+        let larger =
+            OpenConfig { rings: RingConfig { frame_size: 4096, ..RingConfig::default() }, ..config() };
         assert!(check(&larger, &LinkFacts { mtu: 3818, ..link() }).is_ok());
     }
 
     #[test]
     fn what_cannot_work_is_refused_before_anything_is_touched() {
-        let list = |q: &[u32]| OpenConfig {
-            queues: Queues::List(q.to_vec()),
-            ..config()
-        };
+        let list = |q: &[u32]| OpenConfig { queues: Queues::List(q.to_vec()), ..config() };
         let e = check(&list(&[4]), &link()).unwrap_err();
-        assert!(
-            matches!(
-                e,
-                SetupError::NoQueue {
-                    queue: 4,
-                    queues: 4,
-                    ..
-                }
-            ),
-            "{e}"
-        );
+        assert!(matches!(e, SetupError::NoQueue { queue: 4, queues: 4, .. }), "{e}");
         let e = check(&list(&[1, 1]), &link()).unwrap_err();
         assert!(matches!(e, SetupError::QueueList { .. }), "{e}");
         let e = check(&list(&[]), &link()).unwrap_err();
         assert!(matches!(e, SetupError::QueueList { .. }), "{e}");
         let e = check(&config(), &LinkFacts { up: false, ..link() }).unwrap_err();
         assert!(matches!(e, SetupError::Down { .. }), "{e}");
-        let e = check(
-            &config(),
-            &LinkFacts {
-                tx_queues: 2,
-                ..link()
-            },
-        )
-        .unwrap_err();
+        let e = check(&config(), &LinkFacts { tx_queues: 2, ..link() }).unwrap_err();
         assert!(matches!(e, SetupError::UnevenQueues { rx: 4, tx: 2, .. }), "{e}");
-        let generic = OpenConfig {
-            mode: Mode::Generic,
-            zero_copy: ZeroCopy::Require,
-            ..config()
-        };
+        let generic = OpenConfig { mode: Mode::Generic, zero_copy: ZeroCopy::Require, ..config() };
         let e = check(&generic, &link()).unwrap_err();
         assert!(matches!(e, SetupError::ZeroCopyNeedsNative { .. }), "{e}");
     }

@@ -107,15 +107,9 @@ impl Pool {
             data.cursor().set_pos(usize::from(capacity));
             let area = data.contents_mut();
             if area.len() != usize::from(capacity) {
-                return Err(io::Error::other(
-                    "frame layout is not what the configuration says",
-                ));
+                return Err(io::Error::other("frame layout is not what the configuration says"));
             }
-            slots.push(Slot {
-                data: NonNull::from(area).cast(),
-                desc,
-                place: Place::Free,
-            });
+            slots.push(Slot { data: NonNull::from(area).cast(), desc, place: Place::Free });
         }
         Ok(Self {
             // From the last to the first, so that frames are first used in the order of memory.
@@ -267,10 +261,7 @@ impl Pool {
         let part = self.in_multi || continues;
         self.in_multi = continues;
         // The steering program moves no packet within its buffer, so a frame starts where all frames start.
-        let starts_right = self
-            .slots
-            .get(index as usize)
-            .is_some_and(|s| s.desc.addr() == desc.addr());
+        let starts_right = self.slots.get(index as usize).is_some_and(|s| s.desc.addr() == desc.addr());
         if part || !starts_right || len > usize::from(self.capacity) {
             return if self.shift_place(index, Place::Rx, Place::Free) {
                 Received::TooLong
@@ -356,10 +347,7 @@ impl Pool {
 
 /// The io error at the root of one of xsk-rs's errors.
 pub(super) fn root_cause(e: &(dyn std::error::Error + 'static)) -> io::Error {
-    let code = e
-        .source()
-        .and_then(|s| s.downcast_ref::<io::Error>())
-        .and_then(io::Error::raw_os_error);
+    let code = e.source().and_then(|s| s.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
     code.map_or_else(|| io::Error::other(e.to_string()), io::Error::from_raw_os_error)
 }
 
@@ -369,12 +357,7 @@ mod tests {
 
     /// Registering memory needs an `AF_XDP` socket, so `CAP_NET_RAW`.
     fn pool() -> Option<Pool> {
-        let config = RingConfig {
-            frames: 512,
-            rx_ring: 128,
-            tx_ring: 128,
-            ..RingConfig::default()
-        };
+        let config = RingConfig { frames: 512, rx_ring: 128, tx_ring: 128, ..RingConfig::default() };
         match Pool::new(&config) {
             Ok(pool) => Some(pool),
             Err(e) => {

@@ -113,27 +113,16 @@ impl BindError {
     fn explain(self, link: &LinkFacts, queue: u32, rings: &RingConfig) -> SetupError {
         let interface = link.name.clone();
         match self {
-            Self::Busy(waited) => SetupError::QueueBusy {
-                interface,
-                queue,
-                waited,
-            },
+            Self::Busy(waited) => SetupError::QueueBusy { interface, queue, waited },
             Self::Os { what, source } => match source.raw_os_error() {
                 Some(libc::EPERM | libc::EACCES) => {
                     SetupError::refused(&interface, what, &[Capability::NetRaw, Capability::NetAdmin])
                 }
                 // xdp_umem_account_pages answers so when the limit is reached.
-                Some(libc::ENOBUFS | libc::ENOMEM) if what == MEMORY => SetupError::LockedMemory {
-                    interface,
-                    queue,
-                    bytes: rings.bytes(),
-                },
-                _ => SetupError::Socket {
-                    interface,
-                    queue,
-                    what,
-                    source,
-                },
+                Some(libc::ENOBUFS | libc::ENOMEM) if what == MEMORY => {
+                    SetupError::LockedMemory { interface, queue, bytes: rings.bytes() }
+                }
+                _ => SetupError::Socket { interface, queue, what, source },
             },
         }
     }
@@ -165,41 +154,24 @@ fn bind_patiently(
 fn bind_once(link: &LinkFacts, queue: u32, rings: &RingConfig, flags: BindFlags) -> Result<Bound, BindError> {
     let os = |what| move |source| BindError::Os { what, source };
     let pool = Pool::new(rings).map_err(os(MEMORY))?;
-    let size = |n| {
-        QueueSize::new(n).map_err(|e| BindError::Os {
-            what: BIND,
-            source: io::Error::other(e),
-        })
-    };
+    let size = |n| QueueSize::new(n).map_err(|e| BindError::Os { what: BIND, source: io::Error::other(e) });
     let config = SocketConfig::builder()
         .rx_queue_size(size(rings.rx_ring)?)
         .tx_queue_size(size(rings.tx_ring)?)
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
         .bind_flags(flags | BindFlags::XDP_USE_NEED_WAKEUP)
         .build();
-    let interface = link.name.parse().map_err(|e| BindError::Os {
-        what: BIND,
-        source: io::Error::other(e),
-    })?;
+    let interface =
+        link.name.parse().map_err(|e| BindError::Os { what: BIND, source: io::Error::other(e) })?;
     // SAFETY: the UMEM is this socket's alone, and libxdp loads no program, so there is nothing to detach twice.
     let made = unsafe { Socket::new(config, pool.umem(), &interface, queue) };
-    let (tx, rx, rings_of_umem) = made.map_err(|e| BindError::Os {
-        what: BIND,
-        source: root_cause(&e),
-    })?;
+    let (tx, rx, rings_of_umem) = made.map_err(|e| BindError::Os { what: BIND, source: root_cause(&e) })?;
     let (fill, comp) = rings_of_umem.ok_or_else(|| BindError::Os {
         what: BIND,
         source: io::Error::other("libxdp gave no fill and completion ring"),
     })?;
     let mode = copy_mode(rx.fd().as_raw_fd()).map_err(os("asking for the mode of the socket"))?;
-    Ok(Bound {
-        pool,
-        rx,
-        tx,
-        fill,
-        comp,
-        mode,
-    })
+    Ok(Bound { pool, rx, tx, fill, comp, mode })
 }
 
 /// The mode in effect (`XDP_OPTIONS`): what was asked for at the bind is not what counts.
@@ -208,22 +180,12 @@ fn copy_mode(fd: RawFd) -> io::Result<CopyMode> {
     let mut len = size_of::<u32>() as libc::socklen_t;
     // SAFETY: `struct xdp_options` is one u32, and `len` says so.
     let ret = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_XDP,
-            libc::XDP_OPTIONS,
-            (&raw mut options).cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(fd, libc::SOL_XDP, libc::XDP_OPTIONS, (&raw mut options).cast(), &raw mut len)
     };
     if ret < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(if options & libc::XDP_OPTIONS_ZEROCOPY == 0 {
-        CopyMode::Copy
-    } else {
-        CopyMode::ZeroCopy
-    })
+    Ok(if options & libc::XDP_OPTIONS_ZEROCOPY == 0 { CopyMode::Copy } else { CopyMode::ZeroCopy })
 }
 
 /// What a wake-up of the kernel came to.

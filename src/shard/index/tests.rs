@@ -49,11 +49,7 @@ fn churn_at_capacity_never_grows_and_costs_less_than_a_hash_an_insertion() {
     churn(&mut ix, 1_000_000);
     assert_eq!(ix.memory_bytes(), before);
     let hashes = ix.rebuilds() as f64 * expected(PART_BUCKETS) as f64;
-    assert!(
-        ix.rebuilds() > 0 && hashes < 1_000_000.0,
-        "{} rebuilds",
-        ix.rebuilds()
-    );
+    assert!(ix.rebuilds() > 0 && hashes < 1_000_000.0, "{} rebuilds", ix.rebuilds());
 }
 
 #[test]
@@ -99,21 +95,13 @@ fn a_handle_keeps_its_kind_and_number() {
 
 #[test]
 fn the_tuple_hash_depends_on_the_key_and_on_every_field() {
-    let ends = [
-        Addr::v4([10, 0, 0, 1]),
-        Addr::v4([10, 0, 0, 2]),
-        Addr::v6([7; 16]),
-        Addr::v6([8; 16]),
-    ];
+    let ends = [Addr::v4([10, 0, 0, 1]), Addr::v4([10, 0, 0, 2]), Addr::v6([7; 16]), Addr::v6([8; 16])];
     let (a, b) = (TupleHasher::new(1, 2), TupleHasher::new(1, 3));
     let mut seen = HashSet::new();
     for local in ends {
         for remote in ends {
             for (lp, rp) in [(80, 1024), (1024, 80), (81, 1024), (80, 1025)] {
-                let t = Tuple {
-                    local: Endpoint::new(local, lp),
-                    remote: Endpoint::new(remote, rp),
-                };
+                let t = Tuple { local: Endpoint::new(local, lp), remote: Endpoint::new(remote, rp) };
                 assert_eq!(a.hash(&t), TupleHasher::new(1, 2).hash(&t));
                 assert!(seen.insert(a.hash(&t)) && seen.insert(b.hash(&t)));
             }

@@ -115,17 +115,11 @@ fn an_empty_pool_refuses_and_discarding_frees_room_for_data_in_order() {
 fn segments_far_outside_any_window_are_refused_or_ignored() {
     let mut pool = ChunkPool::new(4);
     let mut b = RecvBuf::default();
-    assert_eq!(
-        b.insert(&mut pool, s(0), s(1 << 30), b"x"),
-        Err(Refused::OutOfSpan)
-    );
+    assert_eq!(b.insert(&mut pool, s(0), s(1 << 30), b"x"), Err(Refused::OutOfSpan));
     assert_eq!(b.insert(&mut pool, s(50), s(10), b"old bytes"), Ok(()));
     assert_eq!(b.insert(&mut pool, s(50), s(60), b""), Ok(()));
     // Half the space away there is no before and after; whatever is done must be harmless.
-    assert!(matches!(
-        b.insert(&mut pool, s(0), s(1 << 31), b"x"),
-        Ok(()) | Err(Refused::OutOfSpan)
-    ));
+    assert!(matches!(b.insert(&mut pool, s(0), s(1 << 31), b"x"), Ok(()) | Err(Refused::OutOfSpan)));
     assert!(b.is_empty());
     assert_eq!(pool.used(), 0);
 }
@@ -150,13 +144,7 @@ impl Model {
     }
     fn ranges(&self, isn: u32) -> Vec<(u32, u32)> {
         let mut out: Vec<(u32, u32)> = Vec::new();
-        for (i, _) in self
-            .bytes
-            .iter()
-            .enumerate()
-            .skip(self.nxt)
-            .filter(|(_, v)| v.is_some())
-        {
+        for (i, _) in self.bytes.iter().enumerate().skip(self.nxt).filter(|(_, v)| v.is_some()) {
             let at = isn.wrapping_add(i as u32);
             match out.last_mut() {
                 Some(r) if r.1 == at => r.1 = at.wrapping_add(1),

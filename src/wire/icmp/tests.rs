@@ -113,10 +113,7 @@ fn eight_bytes_of_tcp_are_enough_and_seven_are_not() {
     for (v4, ip_len, kind) in [(true, 20, 3), (false, 40, 1)] {
         let whole = quote(&tuple(v4));
         let head = [kind, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(
-            verdict(&message(v4, head, &whole[..ip_len + 8])),
-            Ok(IcmpKind::Soft)
-        );
+        assert_eq!(verdict(&message(v4, head, &whole[..ip_len + 8])), Ok(IcmpKind::Soft));
         for len in 0..ip_len + 8 {
             assert_eq!(
                 verdict(&message(v4, head, &whole[..len])),
@@ -139,18 +136,10 @@ fn a_quote_that_is_not_ours_or_not_tcp_is_refused() {
     let bad = Err(DropReason::BadIcmp);
     let rows = [
         ("as it was sent", good.clone(), Ok(IcmpKind::Soft)),
-        (
-            "TTL decremented, checksum not mended",
-            with(8, &[1]),
-            Ok(IcmpKind::Soft),
-        ),
+        ("TTL decremented, checksum not mended", with(8, &[1]), Ok(IcmpKind::Soft)),
         ("first fragment", with(6, &[0x20, 0]), Ok(IcmpKind::Soft)),
         ("later fragment has no ports", with(6, &[0, 1]), bad),
-        (
-            "another source than the error's destination",
-            with(12, &[192, 0, 2, 77]),
-            bad,
-        ),
+        ("another source than the error's destination", with(12, &[192, 0, 2, 77]), bad),
         ("a multicast destination", with(16, &[224, 0, 0, 1]), bad),
         ("source port 0", with(20, &[0, 0]), bad),
         ("destination port 0", with(22, &[0, 0]), bad),
@@ -179,10 +168,7 @@ fn options_and_extension_headers_in_the_quote_are_skipped() {
     with_destination.extend([6, 0, 1, 4, 0, 0, 0, 0]);
     with_destination.extend(&good[40..]);
     let head = [1, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(
-        verdict(&message(false, head, &with_destination)),
-        Ok(IcmpKind::Soft)
-    );
+    assert_eq!(verdict(&message(false, head, &with_destination)), Ok(IcmpKind::Soft));
 }
 
 #[test]
@@ -196,11 +182,7 @@ fn an_error_about_another_protocol_is_not_tcp() {
     let mut q = quote(&tuple(false));
     q[0] = 0x40;
     let bytes = message(false, [1, 0, 0, 0, 0, 0, 0, 0], &q);
-    assert_eq!(
-        verdict(&bytes),
-        Err(DropReason::BadIcmp),
-        "version 4 within ICMPv6"
-    );
+    assert_eq!(verdict(&bytes), Err(DropReason::BadIcmp), "version 4 within ICMPv6");
 }
 
 #[test]

@@ -5,10 +5,7 @@ use crate::wire::tests::hex;
 use proptest::prelude::*;
 
 fn ts(val: u32, ecr: u32) -> Options {
-    Options {
-        timestamps: Some(Timestamps { val, ecr }),
-        ..Options::default()
-    }
+    Options { timestamps: Some(Timestamps { val, ecr }), ..Options::default() }
 }
 
 fn blocks(list: &[(u32, u32)]) -> Options {
@@ -21,19 +18,11 @@ fn blocks(list: &[(u32, u32)]) -> Options {
 }
 
 fn malformed() -> Options {
-    Options {
-        malformed: true,
-        ..Options::default()
-    }
+    Options { malformed: true, ..Options::default() }
 }
 
 fn linux_syn() -> Options {
-    Options {
-        mss: Some(1460),
-        window_scale: Some(7),
-        sack_permitted: true,
-        ..ts(1, 0)
-    }
+    Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..ts(1, 0) }
 }
 
 const LINUX_SYN: &str = "020405b4 0402 080a00000001 00000000 01 030307";
@@ -41,33 +30,15 @@ const LINUX_SYN: &str = "020405b4 0402 080a00000001 00000000 01 030307";
 #[test]
 fn o06_well_formed_lists() {
     let none = Options::default();
-    let mss = Options {
-        mss: Some(1460),
-        ..none
-    };
+    let mss = Options { mss: Some(1460), ..none };
     let rows = [
         ("empty", true, "", none),
         ("only padding", true, "01010100", none),
         ("as Linux sends on SYN", true, LINUX_SYN, linux_syn()),
         ("the fast layout", false, "0101080a0000000100000002", ts(1, 2)),
-        (
-            "the fast layout on SYN",
-            true,
-            "0101080a0000000100000002",
-            ts(1, 2),
-        ),
-        (
-            "timestamps without padding",
-            false,
-            "080a0000000100000002",
-            ts(1, 2),
-        ),
-        (
-            "timestamps behind padding",
-            false,
-            "080a00000001000000020101",
-            ts(1, 2),
-        ),
+        ("the fast layout on SYN", true, "0101080a0000000100000002", ts(1, 2)),
+        ("timestamps without padding", false, "080a0000000100000002", ts(1, 2)),
+        ("timestamps behind padding", false, "080a00000001000000020101", ts(1, 2)),
         ("end of list hides the rest", true, "00 020405b4 01", none),
         ("end of list hides garbage", true, "020405b4 00 0201", mss),
         ("unknown skipped by length", true, "fd04aabb 020405b4", mss),
@@ -77,12 +48,7 @@ fn o06_well_formed_lists() {
         ("the last of two counts", true, "02040218 020405b4", mss),
         ("SYN's options elsewhere", false, LINUX_SYN, ts(1, 0)),
         ("SACK on SYN", true, "0101050a0000000100000005", none),
-        (
-            "one SACK block",
-            false,
-            "0101050a0000000100000005",
-            blocks(&[(1, 5)]),
-        ),
+        ("one SACK block", false, "0101050a0000000100000005", blocks(&[(1, 5)])),
         (
             "four SACK blocks",
             false,
@@ -93,10 +59,7 @@ fn o06_well_formed_lists() {
             "window scale beyond 14 is kept as sent",
             true,
             "0303ff01",
-            Options {
-                window_scale: Some(255),
-                ..none
-            },
+            Options { window_scale: Some(255), ..none },
         ),
     ];
     for (name, syn, text, want) in rows {
@@ -135,30 +98,17 @@ fn o06_malformed_lists_give_no_options() {
 
 #[test]
 fn written_as_linux_writes() {
-    let permitted = Options {
-        sack_permitted: true,
-        ..Options::default()
-    };
+    let permitted = Options { sack_permitted: true, ..Options::default() };
     let rows = [
         ("none", Options::default(), ""),
         ("SYN", linux_syn(), LINUX_SYN),
-        (
-            "SYN without timestamps",
-            Options {
-                timestamps: None,
-                ..linux_syn()
-            },
-            "020405b4 01010402 01030307",
-        ),
+        ("SYN without timestamps", Options { timestamps: None, ..linux_syn() }, "020405b4 01010402 01030307"),
         ("SACK-permitted alone", permitted, "01010402"),
         ("timestamps", ts(1, 2), "0101080a0000000100000002"),
         ("SACK", blocks(&[(1, 5)]), "0101050a0000000100000005"),
         (
             "timestamps and SACK",
-            Options {
-                timestamps: ts(1, 2).timestamps,
-                ..blocks(&[(1, 5)])
-            },
+            Options { timestamps: ts(1, 2).timestamps, ..blocks(&[(1, 5)]) },
             "0101080a0000000100000002 0101050a0000000100000005",
         ),
     ];
@@ -174,44 +124,15 @@ fn blocks_are_cut_to_what_fits() {
     let four = blocks(&[(1, 2), (3, 4), (5, 6), (7, 8)]);
     let rows = [
         ("alone", four, 4, 36),
-        (
-            "next to a timestamp (RFC 2018 §3)",
-            Options {
-                timestamps: ts(1, 2).timestamps,
-                ..four
-            },
-            3,
-            40,
-        ),
+        ("next to a timestamp (RFC 2018 §3)", Options { timestamps: ts(1, 2).timestamps, ..four }, 3, 40),
         (
             "next to a timestamp and an MSS",
-            Options {
-                mss: Some(1460),
-                timestamps: ts(1, 2).timestamps,
-                ..four
-            },
+            Options { mss: Some(1460), timestamps: ts(1, 2).timestamps, ..four },
             2,
             36,
         ),
-        (
-            "next to everything",
-            Options {
-                sack: four.sack,
-                sack_len: 4,
-                ..linux_syn()
-            },
-            2,
-            40,
-        ),
-        (
-            "a count beyond the array",
-            Options {
-                sack_len: 200,
-                ..four
-            },
-            4,
-            36,
-        ),
+        ("next to everything", Options { sack: four.sack, sack_len: 4, ..linux_syn() }, 2, 40),
+        ("a count beyond the array", Options { sack_len: 200, ..four }, 4, 36),
     ];
     for (name, options, want_blocks, want_len) in rows {
         let (buf, len) = write(&options);

@@ -123,11 +123,7 @@ fn captured_segments() {
         );
         let t = tcp_of(&bytes, Checksums::AcceptUnfinished);
         assert_eq!(t.tuple.remote, end(remote), "{name}");
-        assert_eq!(
-            Describe::new(&t.header, t.payload_len()).to_string(),
-            line,
-            "{name}"
-        );
+        assert_eq!(Describe::new(&t.header, t.payload_len()).to_string(), line, "{name}");
         assert_eq!(
             &bytes[usize::from(t.payload.start)..usize::from(t.payload.end)],
             payload.as_bytes(),
@@ -159,37 +155,16 @@ fn unfinished_holds_the_length_of_header_options_and_payload() {
 #[test]
 fn captured_icmp_errors() {
     let rows = [
-        (
-            "v4",
-            HOST_UNREACHABLE_V4,
-            "192.0.2.1:42454",
-            "203.0.113.5:80",
-            1_006_928_859,
-            IcmpKind::Soft,
-        ),
-        (
-            "v6",
-            REJECT_ROUTE_V6,
-            "[2001:db8::1]:48226",
-            "[2001:db8:9::5]:80",
-            2_823_612_955,
-            IcmpKind::Soft,
-        ),
+        ("v4", HOST_UNREACHABLE_V4, "192.0.2.1:42454", "203.0.113.5:80", 1_006_928_859, IcmpKind::Soft),
+        ("v6", REJECT_ROUTE_V6, "[2001:db8::1]:48226", "[2001:db8:9::5]:80", 2_823_612_955, IcmpKind::Soft),
     ];
     for (name, text, local, remote, seq, kind) in rows {
         let want = crate::wire::IcmpError {
-            tuple: Tuple {
-                local: end(local),
-                remote: end(remote),
-            },
+            tuple: Tuple { local: end(local), remote: end(remote) },
             seq: SeqNum::new(seq),
             kind,
         };
-        assert_eq!(
-            parse(&hex(text), Checksums::Verify),
-            Ok(Parsed::Icmp(want)),
-            "{name}"
-        );
+        assert_eq!(parse(&hex(text), Checksums::Verify), Ok(Parsed::Icmp(want)), "{name}");
     }
 }
 
@@ -206,16 +181,9 @@ fn i01_ipv4_options_are_skipped() {
         mend_ipv4(&mut bytes, 14);
         let t = tcp_of(&bytes, Checksums::Verify);
         assert_eq!(t.header, ack_header(), "{words} words");
-        assert_eq!(
-            &bytes[usize::from(t.payload.start)..usize::from(t.payload.end)],
-            b"data"
-        );
+        assert_eq!(&bytes[usize::from(t.payload.start)..usize::from(t.payload.end)], b"data");
         bytes[34] ^= 1;
-        assert_eq!(
-            drop_of(&bytes),
-            Some(DropReason::BadIpChecksum),
-            "options are under the checksum"
-        );
+        assert_eq!(drop_of(&bytes), Some(DropReason::BadIpChecksum), "options are under the checksum");
     }
 }
 
@@ -223,29 +191,13 @@ fn i01_ipv4_options_are_skipped() {
 fn i01_ipv4_header_is_checked() {
     let rows = [
         ("version 5", edited(true, 14, &[0x55]), DropReason::BadIpHeader),
-        (
-            "header of 4 words",
-            edited(true, 14, &[0x44]),
-            DropReason::BadIpHeader,
-        ),
-        (
-            "total length below the header",
-            edited(true, 16, &[0, 19]),
-            DropReason::BadIpHeader,
-        ),
-        (
-            "total length beyond the frame",
-            edited(true, 16, &[5, 0xdc]),
-            DropReason::Truncated,
-        ),
+        ("header of 4 words", edited(true, 14, &[0x44]), DropReason::BadIpHeader),
+        ("total length below the header", edited(true, 16, &[0, 19]), DropReason::BadIpHeader),
+        ("total length beyond the frame", edited(true, 16, &[5, 0xdc]), DropReason::Truncated),
         ("TTL changed", edited(true, 22, &[63]), DropReason::BadIpChecksum),
         ("checksum 0", edited(true, 24, &[0, 0]), DropReason::BadIpChecksum),
         ("UDP", edited(true, 23, &[17]), DropReason::NotTcp),
-        (
-            "header only",
-            edited(true, 14, &[])[..30].to_vec(),
-            DropReason::Truncated,
-        ),
+        ("header only", edited(true, 14, &[])[..30].to_vec(), DropReason::Truncated),
     ];
     for (name, bytes, want) in rows {
         assert_eq!(drop_of(&bytes), Some(want), "{name}");
@@ -269,33 +221,19 @@ fn i03_vlan_tags() {
         bytes.splice(12..12, hex(tags));
         let t = tcp_of(&bytes, Checksums::Verify);
         assert_eq!(t.l2, l2(vlan), "{name}");
-        assert_eq!(
-            &bytes[usize::from(t.payload.start)..usize::from(t.payload.end)],
-            b"data",
-            "{name}"
-        );
+        assert_eq!(&bytes[usize::from(t.payload.start)..usize::from(t.payload.end)], b"data", "{name}");
     }
     let mut three = plain.clone();
     three.splice(12..12, hex("88a80064 81000007 81000008"));
     assert_eq!(drop_of(&three), Some(DropReason::NotIp), "three tags");
-    assert_eq!(
-        drop_of(&hex("020000000002 020000000001 8100 00")),
-        Some(DropReason::Truncated)
-    );
-    assert_eq!(
-        drop_of(&hex("020000000002 020000000001 0806 0001")),
-        Some(DropReason::NotIp),
-        "ARP"
-    );
+    assert_eq!(drop_of(&hex("020000000002 020000000001 8100 00")), Some(DropReason::Truncated));
+    assert_eq!(drop_of(&hex("020000000002 020000000001 0806 0001")), Some(DropReason::NotIp), "ARP");
     assert_eq!(drop_of(&[]), Some(DropReason::Truncated), "nothing");
 }
 
 #[test]
 fn i04_padding_is_ignored() {
-    let bare = Header {
-        options: Options::default(),
-        ..ack_header()
-    };
+    let bare = Header { options: Options::default(), ..ack_header() };
     for v4 in [true, false] {
         for payload in [&b""[..], b"x"] {
             let whole = frame(l2(None), &tuple(v4), &bare, 0, payload);
@@ -303,11 +241,7 @@ fn i04_padding_is_ignored() {
             for pad in [1, 6, 46, 500] {
                 let mut padded = whole.clone();
                 padded.resize(whole.len() + pad, 0xff);
-                assert_eq!(
-                    tcp_of(&padded, Checksums::Verify),
-                    t,
-                    "v4 {v4}, {pad} bytes of padding"
-                );
+                assert_eq!(tcp_of(&padded, Checksums::Verify), t, "v4 {v4}, {pad} bytes of padding");
                 assert_eq!(t.payload_len(), payload.len());
             }
         }
@@ -328,14 +262,8 @@ fn r05_addresses() {
         ("source ::", edited(false, 22, &[0; 16])),
         ("source ff02::1", edited(false, 22, &[0xff, 0x02])),
         ("destination ff02::1", edited(false, 38, &[0xff, 0x02])),
-        (
-            "source v4-mapped",
-            edited(false, 22, &Addr::v4([192, 0, 2, 9]).octets()[..]),
-        ),
-        (
-            "destination v4-mapped",
-            edited(false, 38, &Addr::v4([192, 0, 2, 9]).octets()[..]),
-        ),
+        ("source v4-mapped", edited(false, 22, &Addr::v4([192, 0, 2, 9]).octets()[..])),
+        ("destination v4-mapped", edited(false, 38, &Addr::v4([192, 0, 2, 9]).octets()[..])),
     ];
     for (name, bytes) in rows {
         assert_eq!(drop_of(&bytes), Some(DropReason::BadAddress), "{name}");
@@ -362,21 +290,13 @@ fn r05_ports_and_offsets() {
         ("destination port 0", mended(36, &[0, 0]), DropReason::BadPort),
         ("data offset 0", mended(46, &[0x00]), DropReason::BadDataOffset),
         ("data offset 4", mended(46, &[0x40]), DropReason::BadDataOffset),
-        (
-            "data offset beyond the segment",
-            mended(46, &[0xa0]),
-            DropReason::BadDataOffset,
-        ),
+        ("data offset beyond the segment", mended(46, &[0xa0]), DropReason::BadDataOffset),
     ];
     for (name, bytes, want) in rows {
         assert_eq!(drop_of(&bytes), Some(want), "{name}");
     }
     let reserved = tcp_of(&mended(46, &[0x8f]), Checksums::Verify);
-    assert_eq!(
-        reserved.header,
-        ack_header(),
-        "reserved bits are ignored (RFC 9293 §3.1)"
-    );
+    assert_eq!(reserved.header, ack_header(), "reserved bits are ignored (RFC 9293 §3.1)");
     let all = tcp_of(&mended(46, &[0x90]), Checksums::Verify);
     assert_eq!(all.payload_len(), 0, "the offset may reach the segment's end");
 
@@ -410,26 +330,14 @@ fn r05_flags() {
         ("urgent data", ack | 0x20, false),
     ];
     for (name, bits, refused) in named {
-        assert_eq!(
-            drop_of(&mended(47, &[bits])) == Some(DropReason::BadFlags),
-            refused,
-            "{name}"
-        );
+        assert_eq!(drop_of(&mended(47, &[bits])) == Some(DropReason::BadFlags), refused, "{name}");
     }
 }
 
 #[test]
 fn r05_bad_checksum() {
-    for (name, v4, at) in [
-        ("v4 payload", true, 66),
-        ("v6 payload", false, 86),
-        ("v6 source", false, 37),
-    ] {
-        assert_eq!(
-            drop_of(&edited(v4, at, &[0x77])),
-            Some(DropReason::BadTcpChecksum),
-            "{name}"
-        );
+    for (name, v4, at) in [("v4 payload", true, 66), ("v6 payload", false, 86), ("v6 source", false, 37)] {
+        assert_eq!(drop_of(&edited(v4, at, &[0x77])), Some(DropReason::BadTcpChecksum), "{name}");
     }
 }
 
@@ -460,11 +368,7 @@ fn o06_malformed_options_keep_the_segment() {
 fn what_an_answer_needs_is_kept() {
     let bytes = frame(l2(Some(5)), &tuple(true), &ack_header(), 3, b"");
     let t = tcp_of(&bytes, Checksums::Verify);
-    let want = L2 {
-        src: MacAddr([2, 0, 0, 0, 0, 1]),
-        dst: MacAddr([2, 0, 0, 0, 0, 2]),
-        vlan: Some(5),
-    };
+    let want = L2 { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan: Some(5) };
     assert_eq!((t.l2, t.ecn), (want, 3));
     assert_eq!(t.header.options.timestamps, Some(Timestamps { val: 7, ecr: 9 }));
 }
