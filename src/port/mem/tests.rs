@@ -416,19 +416,21 @@ fn faults() -> impl Strategy<Value = Impairment> {
         0u64..2000,
         rate,
     )
-        .prop_map(|(l, d, r, c, min, max, rate)| Impairment {
-            loss: l,
-            duplication: d,
-            reordering: r,
-            reordering_delay: MS,
-            corruption: c,
-            delay: (Duration::from_micros(min), Duration::from_micros(max)),
-            rate: rate.map(|bits_per_second| Rate {
-                bits_per_second,
-                queue: MS,
-            }),
-            down: vec![(at(5000), at(6000))],
-        })
+        .prop_map(
+            |(loss, duplication, reordering, corruption, min, max, rate)| Impairment {
+                loss,
+                duplication,
+                reordering,
+                reordering_delay: MS,
+                corruption,
+                delay: (Duration::from_micros(min), Duration::from_micros(max)),
+                rate: rate.map(|bits_per_second| Rate {
+                    bits_per_second,
+                    queue: MS,
+                }),
+                down: vec![(at(5000), at(6000))],
+            },
+        )
 }
 
 /// Plays the steps, checking the books after each, and returns the log.
