@@ -70,10 +70,7 @@ fn next_syn_checksum(rig: &Rig, ports: &mut [XskPort], finished: bool) {
             let pseudo = pseudo_v4(bytes, len);
             let field = u16::from_be_bytes([bytes[50], bytes[51]]);
             let whole = sum(words(&bytes[34..34 + len]).chain([pseudo])) == 0xffff;
-            assert_eq!(
-                whole, finished,
-                "checksum field {field:#x}, pseudo-header {pseudo:#x}"
-            );
+            assert_eq!(whole, finished, "checksum field {field:#x}, pseudo-header {pseudo:#x}");
             assert_eq!(field == pseudo, !finished);
             port.free(frame);
             true
@@ -131,10 +128,7 @@ fn open_client(rig: &Rig) -> Opened {
         }],
         ..OpenConfig::new(CLIENT_INTERFACE)
     };
-    rig.client_ns()
-        .run_in(|| open(&config))
-        .unwrap()
-        .unwrap_or_else(|e| panic!("{e}"))
+    rig.client_ns().run_in(|| open(&config)).unwrap().unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]
@@ -195,10 +189,7 @@ fn ten_thousand_frames_there_and_back_and_none_is_lost_track_of() {
     let stats = server.ports[0].stats();
     assert_eq!((stats.rx_frames, stats.tx_frames), (FRAMES, FRAMES));
     assert_eq!((stats.rx_bytes, stats.tx_bytes), (54 * FRAMES, 54 * FRAMES));
-    assert_eq!(
-        stats.xsk_rx_dropped + stats.xsk_rx_ring_full + stats.xsk_fill_ring_empty,
-        0
-    );
+    assert_eq!(stats.xsk_rx_dropped + stats.xsk_rx_ring_full + stats.xsk_fill_ring_empty, 0);
     assert_eq!((stats.xsk_invalid_descs, stats.tx_ring_full), (0, 0));
     assert!(stats.tx_wakeups > 0);
     // Everything comes home when the link is quiet: what is in transmission was sent.
@@ -247,9 +238,7 @@ fn every_queue_is_bound_and_frames_arrive_on_several() {
     // The client's kernel picks a queue by flow hash; 64 flows all on one of 4 is a chance of 4^-63.
     let senders = rig.client_ns().run_in(|| {
         let to = server(&rig, PORT);
-        (0..64)
-            .filter_map(|_| TcpStream::connect_timeout(&to, Duration::from_millis(2)).err())
-            .count()
+        (0..64).filter_map(|_| TcpStream::connect_timeout(&to, Duration::from_millis(2)).err()).count()
     });
     assert_eq!(senders.unwrap(), 64);
     let mut per_queue = [0u32; 4];
@@ -267,10 +256,7 @@ fn every_queue_is_bound_and_frames_arrive_on_several() {
 fn an_interface_that_disappears_is_a_fatal_error() {
     let rig = rig_or_skip!(RigConfig::default());
     let mut opened = open_or_panic(&rig, &config(&rig));
-    let gone = rig
-        .client_command("ip")
-        .args(["link", "del", CLIENT_INTERFACE])
-        .status();
+    let gone = rig.client_command("ip").args(["link", "del", CLIENT_INTERFACE]).status();
     assert!(gone.unwrap().success());
     let port = &mut opened.ports[0];
     let end = Instant::now() + Duration::from_secs(5);
@@ -302,23 +288,14 @@ fn a_waker_ends_the_sleep_from_another_thread_and_is_not_lost_before_it() {
     };
     waker.wake();
     waker.wake();
-    assert!(
-        slept(port, Duration::from_secs(5)) < Duration::from_secs(1),
-        "a wake before the sleep"
-    );
-    assert!(
-        slept(port, Duration::from_millis(60)) >= Duration::from_millis(50),
-        "wakes count as one"
-    );
+    assert!(slept(port, Duration::from_secs(5)) < Duration::from_secs(1), "a wake before the sleep");
+    assert!(slept(port, Duration::from_millis(60)) >= Duration::from_millis(50), "wakes count as one");
     std::thread::scope(|s| {
         s.spawn(|| {
             std::thread::sleep(Duration::from_millis(50));
             waker.wake();
         });
-        assert!(
-            slept(port, Duration::from_secs(5)) < Duration::from_secs(2),
-            "a wake during the sleep"
-        );
+        assert!(slept(port, Duration::from_secs(5)) < Duration::from_secs(2), "a wake during the sleep");
     });
 }
 
@@ -328,9 +305,7 @@ fn a_port_works_from_a_thread_of_another_namespace() {
     let rig = rig_or_skip!(RigConfig::default());
     let opened = open_or_panic(&rig, &config(&rig));
     assert_send(&opened);
-    let Opened {
-        mut ports, steering, ..
-    } = opened;
+    let Opened { mut ports, steering, .. } = opened;
     std::thread::scope(|s| {
         s.spawn(|| connect(&rig, server(&rig, PORT), Duration::from_millis(300)).unwrap_err());
         s.spawn(move || {

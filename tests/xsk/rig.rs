@@ -14,11 +14,7 @@ fn loss_is_about_what_was_asked_for_and_can_be_ended() {
     let at = server(&rig, 5000);
     let receiver = rig.server_ns().run_in(|| UdpSocket::bind(at)).unwrap().unwrap();
     receiver.set_nonblocking(true).unwrap();
-    let sender = rig
-        .client_ns()
-        .run_in(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))
-        .unwrap()
-        .unwrap();
+    let sender = rig.client_ns().run_in(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap().unwrap();
     // Resolves the neighbour before anything is lost.
     assert!(ping(&rig, "10.77.0.1"));
     let through = || {
@@ -27,10 +23,7 @@ fn loss_is_about_what_was_asked_for_and_can_be_ended() {
             for _ in 0..100 {
                 // EPERM is how a datagram dropped on the way out is told.
                 if let Err(e) = sender.send_to(b"x", at) {
-                    assert!(
-                        matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::WouldBlock),
-                        "{e}"
-                    );
+                    assert!(matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::WouldBlock), "{e}");
                 }
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -52,10 +45,7 @@ fn loss_is_about_what_was_asked_for_and_can_be_ended() {
 #[test]
 fn a_rig_leaves_nothing_behind() {
     let rig = rig_or_skip!(RigConfig::default());
-    let names = [
-        rig.server_ns().name().to_owned(),
-        rig.client_ns().name().to_owned(),
-    ];
+    let names = [rig.server_ns().name().to_owned(), rig.client_ns().name().to_owned()];
     let path = |n: &String| std::path::Path::new("/run/netns").join(n);
     assert!(names.iter().all(|n| path(n).exists()));
     let cleaner = rig.cleaner();

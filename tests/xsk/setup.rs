@@ -33,10 +33,7 @@ fn an_interface_that_is_in_use_is_refused_by_name() {
 
 #[test]
 fn what_the_interface_cannot_do_is_refused_with_the_way_out() {
-    let rig = rig_or_skip!(RigConfig {
-        mtu: 3000,
-        ..RigConfig::default()
-    });
+    let rig = rig_or_skip!(RigConfig { mtu: 3000, ..RigConfig::default() });
     let e = try_open(&rig, &config(&rig)).unwrap_err().to_string();
     for part in [SERVER_INTERFACE, "3000", "1770", "ip link set dev"] {
         assert!(e.contains(part), "{part} in: {e}");
@@ -45,28 +42,12 @@ fn what_the_interface_cannot_do_is_refused_with_the_way_out() {
     assert!(matches!(e, SetupError::NoInterface { .. }), "{e}");
 
     let rig = rig_or_skip!(RigConfig::default());
-    let zero_copy = OpenConfig {
-        zero_copy: ZeroCopy::Require,
-        ..config(&rig)
-    };
+    let zero_copy = OpenConfig { zero_copy: ZeroCopy::Require, ..config(&rig) };
     let e = try_open(&rig, &zero_copy).unwrap_err();
     assert!(matches!(e, SetupError::NoZeroCopy { queue: 0, .. }), "{e}");
-    let list = OpenConfig {
-        queues: Queues::List(vec![1]),
-        ..config(&rig)
-    };
+    let list = OpenConfig { queues: Queues::List(vec![1]), ..config(&rig) };
     let e = try_open(&rig, &list).unwrap_err();
-    assert!(
-        matches!(
-            e,
-            SetupError::NoQueue {
-                queue: 1,
-                queues: 1,
-                ..
-            }
-        ),
-        "{e}"
-    );
+    assert!(matches!(e, SetupError::NoQueue { queue: 1, queues: 1, .. }), "{e}");
     // After all these refusals the interface is as it was.
     assert!(open_or_panic(&rig, &config(&rig)).steering.mode().is_some());
 }
@@ -151,12 +132,7 @@ fn without_privileges_the_capabilities_and_the_way_to_them_are_named() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    for part in [
-        "refused: true",
-        SERVER_INTERFACE,
-        "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF",
-        "setcap",
-    ] {
+    for part in ["refused: true", SERVER_INTERFACE, "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF", "setcap"] {
         assert!(said.contains(part), "{part} in: {said}");
     }
 }
@@ -167,9 +143,8 @@ fn stranger(rig: &Rig) -> (Umem, TxQueue, RxQueue, Option<(FillQueue, CompQueue)
     rig.server_ns()
         .run_in(|| {
             let (umem, _) = Umem::new(UmemConfig::default(), 64.try_into().unwrap(), false).unwrap();
-            let config = SocketConfig::builder()
-                .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-                .build();
+            let config =
+                SocketConfig::builder().libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD).build();
             let interface = SERVER_INTERFACE.parse().unwrap();
             // SAFETY: the UMEM is used for this socket alone.
             let (tx, rx, rings) = unsafe { Socket::new(config, &umem, &interface, 0) }.unwrap();

@@ -35,9 +35,7 @@ fn claimed_syns_arrive_and_everything_else_stays_with_the_kernel() {
             v4 |= tcp_ports_v4(bytes).is_some_and(|(_, dst)| dst == PORT);
             v6 |= tcp_ports_v6(bytes).is_some_and(|(_, dst)| dst == PORT);
             assert!(
-                tcp_ports_v4(bytes)
-                    .or(tcp_ports_v6(bytes))
-                    .is_some_and(|(_, dst)| dst == PORT),
+                tcp_ports_v4(bytes).or(tcp_ports_v6(bytes)).is_some_and(|(_, dst)| dst == PORT),
                 "not claimed: {bytes:x?}"
             );
             port.free(frame);
@@ -58,10 +56,7 @@ fn claimed_syns_arrive_and_everything_else_stays_with_the_kernel() {
     });
     assert_eq!(stray, 0);
     let counters = opened.steering.counters().unwrap();
-    assert!(
-        counters.get(Counter::Redirected) >= 2 && counters.get(Counter::Passed) > 8,
-        "{counters:?}"
-    );
+    assert!(counters.get(Counter::Redirected) >= 2 && counters.get(Counter::Passed) > 8, "{counters:?}");
     assert_nothing_leaked(&opened.ports);
 }
 
@@ -83,10 +78,7 @@ fn detaching_gives_the_traffic_back_to_the_kernel() {
 fn unclaiming_gives_one_port_back() {
     let rig = rig_or_skip!(RigConfig::default());
     let mut opened = open_or_panic(&rig, &config(&rig));
-    opened
-        .steering
-        .unclaim(Claim::listen(server(&rig, PORT)))
-        .unwrap();
+    opened.steering.unclaim(Claim::listen(server(&rig, PORT))).unwrap();
     kernel_serves(&rig, PORT);
     opened.steering.claim(Claim::listen(server(&rig, PORT))).unwrap();
     let e = connect(&rig, server(&rig, PORT), Duration::from_millis(300)).unwrap_err();
@@ -96,13 +88,7 @@ fn unclaiming_gives_one_port_back() {
 #[test]
 fn without_sockets_peers_wait_for_the_lease_and_are_reset_only_after_it() {
     let rig = rig_or_skip!(RigConfig::default());
-    let mut opened = open_or_panic(
-        &rig,
-        &OpenConfig {
-            lease: Duration::from_secs(2),
-            ..config(&rig)
-        },
-    );
+    let mut opened = open_or_panic(&rig, &OpenConfig { lease: Duration::from_secs(2), ..config(&rig) });
     // What a crash leaves: the program attached, the sockets gone.
     opened.ports.clear();
     opened.steering.heartbeat().unwrap();
@@ -111,32 +97,22 @@ fn without_sockets_peers_wait_for_the_lease_and_are_reset_only_after_it() {
     assert!(opened.steering.counters().unwrap().get(Counter::DroppedNoSocket) > 0);
     std::thread::sleep(Duration::from_millis(1500));
     let e = connect(&rig, server(&rig, PORT), Duration::from_millis(700)).unwrap_err();
-    assert_eq!(
-        e.kind(),
-        ErrorKind::ConnectionRefused,
-        "the kernel answers after it"
-    );
+    assert_eq!(e.kind(), ErrorKind::ConnectionRefused, "the kernel answers after it");
     assert!(opened.steering.counters().unwrap().get(Counter::LeaseOver) > 0);
 }
 
 #[test]
 fn a_program_left_behind_is_replaced_whatever_its_mode() {
     let rig = rig_or_skip!(RigConfig::default());
-    for (left, next) in [
-        (Mode::Native, Mode::Native),
-        (Mode::Generic, Mode::Auto),
-        (Mode::Native, Mode::Generic),
-    ] {
+    for (left, next) in
+        [(Mode::Native, Mode::Native), (Mode::Generic, Mode::Auto), (Mode::Native, Mode::Generic)]
+    {
         let with = |mode| OpenConfig { mode, ..config(&rig) };
         let opened = open_or_panic(&rig, &with(left));
         opened.steering.leave_attached();
         drop(opened.ports);
         let e = connect(&rig, server(&rig, PORT), Duration::from_millis(200)).unwrap_err();
-        assert_eq!(
-            e.kind(),
-            ErrorKind::TimedOut,
-            "still held by the program left behind"
-        );
+        assert_eq!(e.kind(), ErrorKind::TimedOut, "still held by the program left behind");
         let mut opened = open_or_panic(&rig, &with(next));
         let want = match next {
             Mode::Auto | Mode::Native => AttachMode::Native,
@@ -161,10 +137,7 @@ fn a_killed_process_leaves_its_peers_waiting_and_the_next_one_takes_over() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    assert!(
-        lines.any(|line| line.unwrap().contains("opened")),
-        "the child did not open"
-    );
+    assert!(lines.any(|line| line.unwrap().contains("opened")), "the child did not open");
     process.kill().unwrap();
     process.wait().unwrap();
     let e = connect(&rig, server(&rig, PORT), Duration::from_millis(700)).unwrap_err();

@@ -21,10 +21,7 @@ pub fn server_v6(rig: &Rig, port: u16) -> SocketAddr {
 
 pub fn config(rig: &Rig) -> OpenConfig {
     OpenConfig {
-        claims: vec![
-            Claim::listen(server(rig, PORT)),
-            Claim::listen(server_v6(rig, PORT)),
-        ],
+        claims: vec![Claim::listen(server(rig, PORT)), Claim::listen(server_v6(rig, PORT))],
         ..OpenConfig::new(SERVER_INTERFACE)
     }
 }
@@ -82,9 +79,7 @@ pub fn sum(words: impl Iterator<Item = u16>) -> u16 {
 }
 
 pub fn words(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
-    bytes
-        .chunks(2)
-        .map(|c| u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)]))
+    bytes.chunks(2).map(|c| u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)]))
 }
 
 /// Folded sum of the IPv4 pseudo-header of a frame whose TCP part starts at byte 34.
@@ -113,9 +108,7 @@ pub fn tcp_ports_v6(bytes: &[u8]) -> Option<(u16, u16)> {
 
 /// A TCP connect from the client's namespace; the thread ends when it is answered or the time is over.
 pub fn connect(rig: &Rig, to: SocketAddr, timeout: Duration) -> std::io::Result<TcpStream> {
-    rig.client_ns()
-        .run_in(|| TcpStream::connect_timeout(&to, timeout))
-        .unwrap()
+    rig.client_ns().run_in(|| TcpStream::connect_timeout(&to, timeout)).unwrap()
 }
 
 /// Whether the server's kernel serves `port`: a whole connection with bytes both ways.
