@@ -1,1 +1,3 @@
 //! Seeded simulation of whole shards over the simulated link.
+
+pub mod client;
