@@ -1,1 +1,74 @@
 //! Command line: one file a subcommand.
+//!
+//! Exit codes: 0 done, 1 a failure at run time, 2 a wrong command line or configuration. Results go to standard
+//! output, everything else to standard error.
+
+pub mod check;
+pub mod logging;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exit code of a failure at run time.
+pub const EXIT_FAILURE: u8 = 1;
+/// Exit code of a wrong command line (clap's own) or configuration.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Where the configuration is looked for when `--config` is not given.
+pub const DEFAULT_CONFIG: &str = "/etc/finwheel/finwheel.toml";
+
+/// A TCP connection terminator on `AF_XDP` that ends every connection right.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a configuration file and say what it amounts to.
+    ///
+    /// Looks at the file only, not at this machine's interfaces and cores, so a file can be checked anywhere. All
+    /// errors are shown with file, line and remedy; the exit code is then 2.
+    Check(ConfigArgs),
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
+impl Cli {
+    /// Does what the command line says. Errors are shown before it returns.
+    #[must_use]
+    pub fn execute(self) -> ExitCode {
+        match self.command {
+            Command::Check(args) => check::execute(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_has_a_default_place() {
+        let cli = Cli::try_parse_from(["finwheel", "check"]).unwrap();
+        let Command::Check(args) = cli.command;
+        assert_eq!(args.config, std::path::Path::new(DEFAULT_CONFIG));
+    }
+}

@@ -6,52 +6,11 @@
 
 use crate::drop::DropReason;
 use crate::port::PortStats;
+pub use crate::tcp::output::Retransmission;
 use crate::tcp::record::{Cause, ClosePath, CloseRecord, First};
-use crate::tcp::state::State;
+use crate::tcp::state::{Event, State};
 use hdrhistogram::Histogram;
 use std::time::Duration;
-
-/// Why a segment was sent again: the `kind` label of `finwheel_retransmissions_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Retransmission {
-    /// SYN of an active open.
-    Syn,
-    /// SYN-ACK of a half-open connection.
-    SynAck,
-    /// Data, after a timeout.
-    DataTimeout,
-    /// Data, after three duplicate acknowledgments.
-    DataFast,
-    /// A segment whose only new sequence number is the FIN.
-    Fin,
-    /// A zero-window probe.
-    Probe,
-}
-
-impl Retransmission {
-    /// All kinds in counter order.
-    pub const ALL: [Self; 6] = [
-        Self::Syn,
-        Self::SynAck,
-        Self::DataTimeout,
-        Self::DataFast,
-        Self::Fin,
-        Self::Probe,
-    ];
-    /// The value of the `kind` label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Syn => "syn",
-            Self::SynAck => "syn_ack",
-            Self::DataTimeout => "data_timeout",
-            Self::DataFast => "data_fast",
-            Self::Fin => "fin",
-            Self::Probe => "probe",
-        }
-    }
-}
 
 /// Why a RST was sent or what a received one hit: the `cause` label of `finwheel_resets_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +101,14 @@ pub struct Counters {
     pub chunks_used: u64,
     /// Chunks of the buffer pool (gauge).
     pub chunks_total: u64,
+    /// ICMP "too big" errors that quote a segment in flight.
+    pub icmp_too_big: u64,
+    /// ICMP hard errors that quote a segment in flight; they end nothing.
+    pub icmp_hard: u64,
+    /// ICMP soft errors that quote a segment in flight.
+    pub icmp_soft: u64,
+    /// How often each (state, event) pair of the transition table happened.
+    pub transitions: [[u64; Event::COUNT]; State::COUNT],
     /// Events that the transition table calls impossible: an engine fault when not 0.
     pub illegal_transitions: u64,
     /// Microseconds of turns that found work.
@@ -175,6 +142,10 @@ impl Default for Counters {
             misdirected_in: 0,
             chunks_used: 0,
             chunks_total: 0,
+            icmp_too_big: 0,
+            icmp_hard: 0,
+            icmp_soft: 0,
+            transitions: [[0; Event::COUNT]; State::COUNT],
             illegal_transitions: 0,
             busy_us: 0,
             idle_us: 0,
@@ -202,10 +173,112 @@ impl Counters {
     pub fn closes_by_path(&self, path: ClosePath) -> u64 {
         self.closes[path as usize].iter().flatten().sum()
     }
+    /// Adds another worker's counters and gauges. The peaks of `TIME_WAIT` add up too, to an upper bound: the
+    /// workers need not have had them at the same moment.
+    pub fn merge(&mut self, other: &Self) {
+        // Taken apart by name, so that a counter that is added to the struct cannot be forgotten here.
+        let Self {
+            states,
+            time_wait_peak,
+            drops,
+            opened_passive,
+            opened_active,
+            half_open_given_up,
+            closes,
+            time_wait_expired,
+            time_wait_evicted,
+            time_wait_reopened,
+            retransmissions,
+            resets_sent,
+            resets_received,
+            challenge_acks,
+            misdirected_out,
+            misdirected_in,
+            chunks_used,
+            chunks_total,
+            icmp_too_big,
+            icmp_hard,
+            icmp_soft,
+            transitions,
+            illegal_transitions,
+            busy_us,
+            idle_us,
+            turns,
+            port,
+        } = other;
+        add_all(&mut self.states, states);
+        add_all(&mut self.drops, drops);
+        add_all(self.closes.as_flattened_mut().as_flattened_mut(), closes.as_flattened().as_flattened());
+        add_all(self.transitions.as_flattened_mut(), transitions.as_flattened());
+        add_all(&mut self.retransmissions, retransmissions);
+        add_all(&mut self.resets_sent, resets_sent);
+        add_all(&mut self.resets_received, resets_received);
+        for (mine, theirs) in [
+            (&mut self.time_wait_peak, time_wait_peak),
+            (&mut self.opened_passive, opened_passive),
+            (&mut self.opened_active, opened_active),
+            (&mut self.half_open_given_up, half_open_given_up),
+            (&mut self.time_wait_expired, time_wait_expired),
+            (&mut self.time_wait_evicted, time_wait_evicted),
+            (&mut self.time_wait_reopened, time_wait_reopened),
+            (&mut self.challenge_acks, challenge_acks),
+            (&mut self.misdirected_out, misdirected_out),
+            (&mut self.misdirected_in, misdirected_in),
+            (&mut self.chunks_used, chunks_used),
+            (&mut self.chunks_total, chunks_total),
+            (&mut self.icmp_too_big, icmp_too_big),
+            (&mut self.icmp_hard, icmp_hard),
+            (&mut self.icmp_soft, icmp_soft),
+            (&mut self.illegal_transitions, illegal_transitions),
+            (&mut self.busy_us, busy_us),
+            (&mut self.idle_us, idle_us),
+            (&mut self.turns, turns),
+        ] {
+            *mine += theirs;
+        }
+        merge_port(&mut self.port, port);
+    }
     /// RSTs sent and accepted.
     #[must_use]
     pub fn resets(&self) -> u64 {
         self.resets_sent.iter().chain(&self.resets_received).sum()
+    }
+}
+
+fn add_all(mine: &mut [u64], theirs: &[u64]) {
+    for (a, b) in mine.iter_mut().zip(theirs) {
+        *a += b;
+    }
+}
+
+fn merge_port(mine: &mut PortStats, theirs: &PortStats) {
+    let PortStats {
+        rx_frames,
+        rx_bytes,
+        tx_frames,
+        tx_bytes,
+        tx_ring_full,
+        tx_wakeups,
+        rx_wakeups,
+        xsk_rx_dropped,
+        xsk_rx_ring_full,
+        xsk_fill_ring_empty,
+        xsk_invalid_descs,
+    } = theirs;
+    for (a, b) in [
+        (&mut mine.rx_frames, rx_frames),
+        (&mut mine.rx_bytes, rx_bytes),
+        (&mut mine.tx_frames, tx_frames),
+        (&mut mine.tx_bytes, tx_bytes),
+        (&mut mine.tx_ring_full, tx_ring_full),
+        (&mut mine.tx_wakeups, tx_wakeups),
+        (&mut mine.rx_wakeups, rx_wakeups),
+        (&mut mine.xsk_rx_dropped, xsk_rx_dropped),
+        (&mut mine.xsk_rx_ring_full, xsk_rx_ring_full),
+        (&mut mine.xsk_fill_ring_empty, xsk_fill_ring_empty),
+        (&mut mine.xsk_invalid_descs, xsk_invalid_descs),
+    ] {
+        *a += b;
     }
 }
 
@@ -223,10 +296,7 @@ pub struct Histograms {
 
 impl Default for Histograms {
     fn default() -> Self {
-        Self {
-            close: std::array::from_fn(|_| histogram()),
-            handshake: histogram(),
-        }
+        Self { close: std::array::from_fn(|_| histogram()), handshake: histogram() }
     }
 }
 
@@ -245,6 +315,13 @@ impl Histograms {
     pub fn record_handshake(&mut self, took: Duration) {
         self.handshake.saturating_record(clamp(took));
     }
+    /// Adds what another worker (or the same one since) recorded.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.close.iter_mut().zip(&other.close) {
+            add(mine, theirs);
+        }
+        add(&mut self.handshake, &other.handshake);
+    }
     /// Forgets everything, keeping the memory.
     pub fn reset(&mut self) {
         self.close.iter_mut().for_each(Histogram::reset);
@@ -252,10 +329,13 @@ impl Histograms {
     }
 }
 
+fn add(mine: &mut Histogram<u64>, theirs: &Histogram<u64>) {
+    // Both were made by `histogram` with the same bounds, which is all that an addition can fail for.
+    mine.add(theirs).unwrap_or_else(|e| unreachable!("histograms of one shape: {e}"));
+}
+
 fn clamp(d: Duration) -> u64 {
-    u64::try_from(d.as_micros())
-        .unwrap_or(u64::MAX)
-        .clamp(1, HISTOGRAM_MAX_US)
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX).clamp(1, HISTOGRAM_MAX_US)
 }
 
 /// What a worker reports.
@@ -265,4 +345,44 @@ pub struct Block {
     pub counters: Counters,
     /// Latencies since the last report.
     pub histograms: Histograms,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_adds_every_counter() {
+        let mut one = Counters::default();
+        one.states[State::TimeWait as usize] = 5;
+        one.closes[5][3][12] = 7;
+        one.retransmit(Retransmission::Fin);
+        one.drop_frame(DropReason::ReplyBudget);
+        one.resets_sent[6] = 1;
+        one.resets_received[0] = 2;
+        one.turns = 9;
+        one.time_wait_peak = 4;
+        one.port.xsk_invalid_descs = 3;
+        let mut sum = one.clone();
+        sum.merge(&one);
+        assert_eq!(sum.states[State::TimeWait as usize], 10);
+        assert_eq!(sum.closes[5][3][12], 14);
+        assert_eq!(sum.retransmissions[Retransmission::Fin as usize], 2);
+        assert_eq!(sum.drops[DropReason::ReplyBudget as usize], 2);
+        assert_eq!(sum.resets(), 6);
+        assert_eq!((sum.turns, sum.time_wait_peak, sum.port.xsk_invalid_descs), (18, 8, 6));
+    }
+
+    #[test]
+    fn merged_histograms_hold_what_both_recorded_and_the_longest_times() {
+        let mut a = Histograms::default();
+        let mut b = Histograms::default();
+        a.record_close(ClosePath::Active, Duration::ZERO);
+        b.record_close(ClosePath::Active, Duration::from_secs(1 << 40));
+        b.record_handshake(Duration::from_micros(9));
+        a.merge(&b);
+        let active = &a.close[ClosePath::Active as usize];
+        assert_eq!((active.len(), active.min(), a.handshake.len()), (2, 1, 1));
+        assert!(active.max() >= HISTOGRAM_MAX_US);
+    }
 }

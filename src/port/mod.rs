@@ -7,7 +7,14 @@
 //! Two ports: [`xsk`] is an AF_XDP socket on one queue of a real interface, [`mem`] one end of a simulated link
 //! under a simulated clock.
 
+pub mod bpf;
+pub mod link;
 pub mod mem;
+pub(crate) mod netlink;
+pub mod privileges;
+pub mod xsk;
+
+pub use crate::wire::Checksums;
 
 use std::io;
 use std::time::Duration;
@@ -39,16 +46,6 @@ impl Frame {
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
-}
-
-/// Whether the port's peers can hand over frames whose transport checksum is unfinished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksums {
-    /// Every checksum is verified; a wrong one is a counted drop.
-    Verify,
-    /// As `Verify`, but a TCP checksum that equals the folded pseudo-header sum is accepted: what a veth peer
-    /// with `tx-checksumming` hands over (the device would have finished it).
-    AcceptUnfinished,
 }
 
 /// Where the frames of a port are at one moment. The sum of all fields but `total` equals `total`.

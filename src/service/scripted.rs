@@ -148,10 +148,7 @@ impl<S: Service> Scripted<S> {
     /// Wraps `inner`; `connections` bounds how many can be open at once, further ones are aborted.
     #[must_use]
     pub fn new(inner: S, connections: usize) -> Self {
-        Self {
-            inner,
-            scripts: Slots::new(connections),
-        }
+        Self { inner, scripts: Slots::new(connections) }
     }
 
     /// Connections that hold state now.
@@ -211,14 +208,8 @@ impl<S: Service> Scripted<S> {
 
 impl<S: Service> Service for Scripted<S> {
     fn opened(&mut self, cx: &mut dyn Context) {
-        let script = Script {
-            user: 0,
-            head: [0; COMMAND_LEN],
-            have: 0,
-            taken: 0,
-            tail: 0,
-            phase: Phase::Head,
-        };
+        let script =
+            Script { user: 0, head: [0; COMMAND_LEN], have: 0, taken: 0, tail: 0, phase: Phase::Head };
         let Ok(word) = self.scripts.insert(script) else {
             cx.set_user(0);
             cx.abort();
@@ -226,10 +217,7 @@ impl<S: Service> Service for Scripted<S> {
         };
         cx.set_user(word);
         if let Some(script) = self.scripts.get_mut(word) {
-            self.inner.opened(&mut Inner {
-                outer: cx,
-                user: &mut script.user,
-            });
+            self.inner.opened(&mut Inner { outer: cx, user: &mut script.user });
         }
     }
 
@@ -255,21 +243,11 @@ impl<S: Service> Service for Scripted<S> {
                 let rest = &rest[..rest.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];
                 let mut taken = 0;
                 if !rest.is_empty() {
-                    taken = self.inner.data(
-                        &mut Inner {
-                            outer: cx,
-                            user: &mut script.user,
-                        },
-                        rest,
-                    );
+                    taken = self.inner.data(&mut Inner { outer: cx, user: &mut script.user }, rest);
                     script.taken += taken as u64;
                 }
                 Self::close_if_due(script, cx);
-                if script.phase == Phase::Over {
-                    bytes.len()
-                } else {
-                    used + taken
-                }
+                if script.phase == Phase::Over { bytes.len() } else { used + taken }
             }
         }
     }
@@ -279,10 +257,7 @@ impl<S: Service> Service for Scripted<S> {
             return;
         };
         match script.phase {
-            Phase::Run(_) => self.inner.writable(&mut Inner {
-                outer: cx,
-                user: &mut script.user,
-            }),
+            Phase::Run(_) => self.inner.writable(&mut Inner { outer: cx, user: &mut script.user }),
             Phase::Tail(_) => Self::send_tail(script, cx),
             Phase::Head | Phase::Over => {}
         }
@@ -298,20 +273,14 @@ impl<S: Service> Service for Scripted<S> {
                 script.phase = Phase::Tail(n);
                 Self::send_tail(script, cx);
             }
-            Phase::Run(_) => self.inner.peer_closed(&mut Inner {
-                outer: cx,
-                user: &mut script.user,
-            }),
+            Phase::Run(_) => self.inner.peer_closed(&mut Inner { outer: cx, user: &mut script.user }),
             Phase::Head | Phase::Over | Phase::Tail(_) => cx.close(),
         }
     }
 
     fn drain(&mut self, cx: &mut dyn Context) {
         match self.scripts.get_mut(cx.user()) {
-            Some(script) => self.inner.drain(&mut Inner {
-                outer: cx,
-                user: &mut script.user,
-            }),
+            Some(script) => self.inner.drain(&mut Inner { outer: cx, user: &mut script.user }),
             None => cx.close_lingering(),
         }
     }
@@ -341,12 +310,7 @@ mod tests {
 
     #[test]
     fn commands_survive_the_wire() {
-        for c in [
-            Command::Follow,
-            Command::CloseAfter(1),
-            Command::HalfClose(u32::MAX),
-            Command::Both(300),
-        ] {
+        for c in [Command::Follow, Command::CloseAfter(1), Command::HalfClose(u32::MAX), Command::Both(300)] {
             assert_eq!(Command::from_bytes(c.to_bytes()), Some(c));
         }
         assert_eq!(Command::from_bytes(*b"x0000"), None);
@@ -356,10 +320,7 @@ mod tests {
     fn follow_closes_after_the_peer() {
         let (mut s, mut conn) = run(Command::Follow);
         conn.deliver(&mut s, b"abc");
-        assert_eq!(
-            (conn.take(&mut s, 9), conn.cx.ended),
-            (b"abc".to_vec(), Ended::Open)
-        );
+        assert_eq!((conn.take(&mut s, 9), conn.cx.ended), (b"abc".to_vec(), Ended::Open));
         conn.deliver_fin(&mut s);
         assert_eq!(conn.cx.ended, Ended::Close);
         conn.over(&mut s, ClosePath::Passive, Cause::Peer);
@@ -395,10 +356,7 @@ mod tests {
     fn both_sends_its_fin_and_reads_on() {
         let (mut s, mut conn) = run(Command::Both(2));
         conn.deliver(&mut s, b"abc");
-        assert_eq!(
-            (conn.take(&mut s, 9), conn.cx.ended),
-            (b"ab".to_vec(), Ended::Shutdown)
-        );
+        assert_eq!((conn.take(&mut s, 9), conn.cx.ended), (b"ab".to_vec(), Ended::Shutdown));
         conn.deliver(&mut s, b"more");
         conn.deliver_fin(&mut s);
         assert_eq!((conn.unread(), conn.cx.ended), (0, Ended::Close));

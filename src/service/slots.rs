@@ -12,10 +12,7 @@ impl<T> Slots<T> {
     /// Room for `limit` entries, allocated now.
     pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.min(u32::MAX as usize - 1);
-        Self {
-            slab: Slab::with_capacity(limit),
-            limit,
-        }
+        Self { slab: Slab::with_capacity(limit), limit }
     }
 
     /// Stores a value and returns its word; gives the value back when all slots are taken.

@@ -41,11 +41,7 @@ impl Context for FakeCx {
         self.user = word;
     }
     fn send_space(&self) -> usize {
-        if self.ended == Ended::Open {
-            self.capacity.saturating_sub(self.out.len())
-        } else {
-            0
-        }
+        if self.ended == Ended::Open { self.capacity.saturating_sub(self.out.len()) } else { 0 }
     }
     fn send(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.send_space());
@@ -126,21 +122,9 @@ impl FakeConn {
 
     /// As [`FakeConn::open`], with an initial user word.
     pub fn open_with(service: &mut dyn Service, capacity: usize, user: u32) -> Self {
-        let cx = FakeCx {
-            user,
-            capacity,
-            out: Vec::new(),
-            ended: Ended::Open,
-            short: false,
-        };
-        let mut conn = Self {
-            cx,
-            unread: Vec::new(),
-            fin: false,
-            told: false,
-            unread_at_close: 0,
-            after_close: 0,
-        };
+        let cx = FakeCx { user, capacity, out: Vec::new(), ended: Ended::Open, short: false };
+        let mut conn =
+            Self { cx, unread: Vec::new(), fin: false, told: false, unread_at_close: 0, after_close: 0 };
         service.opened(&mut conn.cx);
         conn
     }

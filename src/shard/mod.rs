@@ -1,1 +1,231 @@
-//! One worker: tables, wheels and the loop.
+//! One worker's share of the connections: tables, wheels, services, and the loop that drives them.
+//!
+//! ```text
+//!            ┌────────────────────────── Shard::turn ──────────────────────────┐
+//!  port.rx ─▶ ingress: parse all ─▶ look up all ─▶ process each ─▶ egress ─▶ port.send
+//!  mailbox ─▶ commands, forwarded frames               │  ▲
+//!  wheels  ─▶ timers: connections, half-open,          ▼  │
+//!             TIME_WAIT in bulk                     deliver: Service
+//!            └─▶ port.flush ─▶ housekeeping ────────────────────────────────────┘
+//! ```
+//!
+//! A shard owns everything it touches: its [`Port`], its records, its chunks, its counters. Nothing is shared with
+//! another worker but the bounded queues of [`mailbox`].
+
+pub mod budget;
+pub mod bulk_wheel;
+mod deliver;
+mod egress;
+mod half_open;
+pub mod index;
+mod ingress;
+pub mod listen;
+pub mod mailbox;
+mod run;
+pub mod slab;
+mod tables;
+mod timers;
+pub mod trace;
+mod waiting;
+pub mod wheel;
+pub mod worker;
+
+use crate::metrics::block::Block;
+use crate::port::{BURST, Frame, Port};
+use crate::service::Service;
+use crate::tcp::TcpConfig;
+use crate::tcp::chunk::{CHUNK_BYTES, ChunkPool};
+use crate::tcp::isn::Secret;
+use crate::tcp::state_log::StateLog;
+use crate::time::Time;
+use crate::wire::Endpoint;
+use budget::Budget;
+use listen::Listeners;
+use mailbox::Mailbox;
+use std::collections::VecDeque;
+use tables::Tables;
+use trace::Trace;
+
+pub use run::Turn;
+
+/// How large a shard's tables are. All memory is taken at start (pages are touched as they are used).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Connections in synchronized states.
+    pub connections: usize,
+    /// Half-open connections.
+    pub half_open: usize,
+    /// `TIME_WAIT` records.
+    pub time_wait: usize,
+    /// Buffer chunks of [`CHUNK_BYTES`].
+    pub chunks: usize,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { connections: 65_536, half_open: 16_384, time_wait: 262_144, chunks: 65_536 }
+    }
+}
+
+/// A listener as a shard needs it.
+pub struct Listener {
+    /// Where it listens.
+    pub endpoints: Vec<Endpoint>,
+    /// What serves it.
+    pub service: Box<dyn Service>,
+}
+
+/// What a shard is made from.
+pub struct Parts<P> {
+    /// Its queue.
+    pub port: P,
+    /// Settings of TCP.
+    pub tcp: TcpConfig,
+    /// Sizes of the tables.
+    pub capacity: Capacity,
+    /// Listeners; the position is the listener's number, and its service's.
+    pub listeners: Vec<Listener>,
+    /// Service for connections that are opened from here, if any; its number follows the listeners'.
+    pub client: Option<Box<dyn Service>>,
+    /// Secret of the process, for sequence numbers and timestamps.
+    pub secret: Secret,
+    /// Key of this shard's connection index.
+    pub index_key: (u64, u64),
+    /// Its queues.
+    pub mailbox: Mailbox,
+    /// Now.
+    pub now: Time,
+}
+
+/// Everything of a shard but its port, so that a frame can be read while the tables change.
+struct Core {
+    now: Time,
+    cfg: TcpConfig,
+    secret: Secret,
+    tables: Tables,
+    pool: ChunkPool,
+    log: StateLog,
+    listeners: Listeners,
+    services: Vec<Box<dyn Service>>,
+    block: Block,
+    /// Connections that have more to say than there was room for.
+    pending: VecDeque<u32>,
+    /// Connections whose service waits for chunks with nothing in flight to wake it.
+    starved: VecDeque<u32>,
+    stray_replies: Budget,
+    drain: Drain,
+    trace: Option<Box<Trace>>,
+    /// IPv4 identification of the next packet (RFC 6864: any value does with DF set).
+    ip_id: u16,
+    /// Copy of unread bytes while a service looks at them: the service may need the pool they lie in.
+    scratch: Box<[u8; CHUNK_BYTES]>,
+}
+
+/// Whether connections are being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    /// No.
+    No,
+    /// Yes; connections from this slot on have not been told yet.
+    Telling(u32),
+    /// Yes, and all were told.
+    Told,
+}
+
+/// A worker's shard.
+pub struct Shard<P> {
+    port: P,
+    core: Core,
+    mailbox: Mailbox,
+    /// Frames of the present burst.
+    burst: Vec<Frame>,
+    /// Keys that a wheel gave out.
+    due: Vec<u32>,
+    stopped: bool,
+}
+
+impl<P: Port> Shard<P> {
+    /// Makes a shard: all its memory is taken here.
+    #[must_use]
+    pub fn new(parts: Parts<P>) -> Self {
+        let mut listeners = Listeners::default();
+        let mut services = Vec::new();
+        let mut log = StateLog::default();
+        for (number, l) in parts.listeners.into_iter().enumerate() {
+            for e in l.endpoints {
+                listeners.add(e, number as u16);
+            }
+            services.push(l.service);
+            log.enter(crate::tcp::state::State::Listen);
+        }
+        services.extend(parts.client);
+        let core = Core {
+            now: parts.now,
+            tables: Tables::new(&parts.capacity, parts.index_key, parts.tcp.time_wait, parts.now),
+            pool: ChunkPool::new(parts.capacity.chunks),
+            log,
+            listeners,
+            services,
+            block: Block::default(),
+            pending: VecDeque::with_capacity(parts.capacity.connections),
+            starved: VecDeque::with_capacity(parts.capacity.connections),
+            stray_replies: Budget::new(parts.tcp.stray_replies),
+            drain: Drain::No,
+            trace: None,
+            ip_id: 0,
+            scratch: Box::new([0; CHUNK_BYTES]),
+            secret: parts.secret,
+            cfg: parts.tcp,
+        };
+        Self {
+            port: parts.port,
+            core,
+            mailbox: parts.mailbox,
+            burst: Vec::with_capacity(BURST),
+            due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
+            stopped: false,
+        }
+    }
+
+    /// The port, for tests and the accounting at exit.
+    #[must_use]
+    pub const fn port(&self) -> &P {
+        &self.port
+    }
+
+    /// Number of the service that connections opened from here have.
+    #[must_use]
+    pub fn client_service(&self) -> u16 {
+        self.core.services.len() as u16 - 1
+    }
+
+    /// Population by state: the gauge of the metrics.
+    #[must_use]
+    pub fn population(&self) -> &[u64; crate::tcp::state::State::COUNT] {
+        &self.core.log.population
+    }
+
+    /// Records of any kind.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.core.tables.len()
+    }
+
+    /// Entries on the wheels: with no record there must be none.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.core.tables.timers()
+    }
+
+    /// Chunks lent to connections.
+    #[must_use]
+    pub fn chunks_used(&self) -> usize {
+        self.core.pool.used()
+    }
+
+    /// Whether the loop is to end.
+    #[must_use]
+    pub const fn stopped(&self) -> bool {
+        self.stopped
+    }
+}

@@ -1,4 +1,32 @@
-//! The protocol, sans-IO.
+//! The protocol, sans-IO: no clock, no socket, no allocation, and no randomness but what is passed in.
+//!
+//! ```text
+//!   Segment ─▶ input ─▶ (event table: state) ─▶ Delivery to the service ─▶ output ─▶ Segment
+//!                          ▲                                                ▲
+//!                        close (service)                              timers (deadline)
+//! ```
+//!
+//! Three records, by life: [`syn_rcvd::SynRcvd`] (half open), [`conn::Conn`] (synchronized, and what was opened from
+//! here), [`time_wait::TimeWait`]. [`state`] holds the one transition table. Section numbers without a name are
+//! RFC 9293's.
 
+pub mod chunk;
+pub mod close;
+pub mod config;
+pub mod congestion;
+pub mod conn;
+pub mod input;
+pub mod isn;
+pub mod output;
 pub mod record;
+pub mod recvbuf;
+pub mod rtt;
+pub mod sendbuf;
 pub mod state;
+pub mod state_log;
+pub mod syn_rcvd;
+pub mod time_wait;
+pub mod timers;
+
+pub use config::TcpConfig;
+pub use conn::Conn;

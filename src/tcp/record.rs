@@ -27,14 +27,8 @@ pub enum ClosePath {
 
 impl ClosePath {
     /// All paths in counter order.
-    pub const ALL: [Self; 6] = [
-        Self::Passive,
-        Self::Active,
-        Self::HalfClose,
-        Self::Simultaneous,
-        Self::Reset,
-        Self::Timeout,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Passive, Self::Active, Self::HalfClose, Self::Simultaneous, Self::Reset, Self::Timeout];
     /// The value of the `path` label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

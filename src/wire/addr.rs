@@ -9,8 +9,8 @@ pub struct MacAddr(pub [u8; 6]);
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        let [o0, o1, o2, o3, o4, o5] = self.0;
+        write!(f, "{o0:02x}:{o1:02x}:{o2:02x}:{o3:02x}:{o4:02x}:{o5:02x}")
     }
 }
 
@@ -147,9 +147,6 @@ impl Tuple {
     /// The same connection as the peer sees it.
     #[must_use]
     pub const fn flipped(self) -> Self {
-        Self {
-            local: self.remote,
-            remote: self.local,
-        }
+        Self { local: self.remote, remote: self.local }
     }
 }

@@ -10,10 +10,24 @@
 //! before any of it is processed; the payload stays in the frame and is named by a range.
 
 pub mod addr;
+pub mod checksum;
+pub mod describe;
+pub mod emit;
+mod ethernet;
+mod icmp;
+mod ipv4;
+mod ipv6;
+pub mod options;
+pub mod parse;
 pub mod seq;
 pub mod tcp;
 
 pub use addr::{Addr, Endpoint, MacAddr, Tuple};
+pub use checksum::Checksums;
+pub use describe::Describe;
+pub use emit::Emit;
+pub use options::options_len;
+pub use parse::parse;
 pub use seq::SeqNum;
 pub use tcp::{Flags, Header, Options};
 
@@ -34,11 +48,7 @@ impl L2 {
     /// The link layer of an answer: back to where it came from.
     #[must_use]
     pub const fn reply(self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            vlan: self.vlan,
-        }
+        Self { src: self.dst, dst: self.src, vlan: self.vlan }
     }
 }
 
@@ -70,7 +80,7 @@ impl TcpFrame {
     }
 }
 
-/// An ICMP or ICMPv6 error about a TCP segment that was sent from here.
+/// An ICMP or `ICMPv6` error about a TCP segment that was sent from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IcmpError {
     /// The quoted segment's tuple as seen from here: `local` is its source.
@@ -103,3 +113,6 @@ pub enum Parsed {
     /// An ICMP error about one.
     Icmp(IcmpError),
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

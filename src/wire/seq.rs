@@ -21,7 +21,7 @@ impl SeqNum {
     /// `self < other` modulo 2³².
     #[must_use]
     pub const fn before(self, other: Self) -> bool {
-        (self.0.wrapping_sub(other.0) as i32) < 0
+        self.0.wrapping_sub(other.0).cast_signed() < 0
     }
     /// `self > other` modulo 2³².
     #[must_use]
@@ -51,11 +51,7 @@ impl SeqNum {
     /// Bytes from `earlier` to `self`, zero when `earlier` is later.
     #[must_use]
     pub const fn bytes_since(self, earlier: Self) -> u32 {
-        if self.before(earlier) {
-            0
-        } else {
-            self.0.wrapping_sub(earlier.0)
-        }
+        if self.before(earlier) { 0 } else { self.0.wrapping_sub(earlier.0) }
     }
 }
 

@@ -43,12 +43,7 @@ impl MemPort {
     pub(super) fn new(shared: &Rc<RefCell<Shared>>, out: Direction, queue: usize) -> Self {
         let (frames, size, fill, tx_ring) = {
             let s = shared.borrow();
-            (
-                s.config.frames,
-                s.max_frame().next_multiple_of(64),
-                s.config.fill,
-                s.config.tx_ring,
-            )
+            (s.config.frames, s.max_frame().next_multiple_of(64), s.config.fill, s.config.tx_ring)
         };
         let mut port = Self {
             shared: Rc::clone(shared),
@@ -90,10 +85,7 @@ impl MemPort {
     fn lend(&mut self, index: u32, len: usize) -> Frame {
         self.lent[index as usize] = true;
         self.lent_count += 1;
-        Frame {
-            index,
-            len: len as u16,
-        }
+        Frame { index, len: len as u16 }
     }
 
     fn take_back(&mut self, frame: &Frame) {
@@ -214,10 +206,6 @@ impl Port for MemPort {
     fn stats(&mut self) -> PortStats {
         let shared = self.shared.borrow();
         let inbox = &shared.lines[self.out.reverse().index()].inboxes[self.queue];
-        PortStats {
-            xsk_rx_ring_full: inbox.ring_full,
-            xsk_fill_ring_empty: inbox.no_frame,
-            ..self.stats
-        }
+        PortStats { xsk_rx_ring_full: inbox.ring_full, xsk_fill_ring_empty: inbox.no_frame, ..self.stats }
     }
 }

@@ -111,12 +111,7 @@ const SPARES: usize = 4096;
 
 impl Line {
     fn new(impairment: Impairment, seed: u64, queues: usize) -> Self {
-        let inbox = || Inbox {
-            frames: VecDeque::new(),
-            posted: 0,
-            no_frame: 0,
-            ring_full: 0,
-        };
+        let inbox = || Inbox { frames: VecDeque::new(), posted: 0, no_frame: 0, ring_full: 0 };
         Self {
             impairment,
             filter: None,
@@ -202,12 +197,7 @@ impl Line {
         }
         let bytes = self.copy(bytes);
         self.number += 1;
-        self.heap.push(Reverse(InFlight {
-            due,
-            number: self.number,
-            queue,
-            bytes,
-        }));
+        self.heap.push(Reverse(InFlight { due, number: self.number, queue, bytes }));
     }
 }
 
@@ -225,12 +215,7 @@ impl Shared {
             Line::new(config.a_to_b.clone(), config.seed, queues_b),
             Line::new(config.b_to_a.clone(), !config.seed, queues_a),
         ];
-        Self {
-            now: Time::ZERO,
-            lines,
-            log: Log::new(config.log, config.log_snap),
-            config,
-        }
+        Self { now: Time::ZERO, lines, log: Log::new(config.log, config.log_snap), config }
     }
 
     /// Longest frame: the MTU plus an Ethernet header and one VLAN tag.
@@ -258,13 +243,7 @@ impl Shared {
         } else if frame.len() > max {
             line.counters.oversize += 1;
             Some(Fate::Oversize)
-        } else if passed
-            && line
-                .impairment
-                .down
-                .iter()
-                .any(|(from, to)| (*from..*to).contains(&now))
-        {
+        } else if passed && line.impairment.down.iter().any(|(from, to)| (*from..*to).contains(&now)) {
             line.counters.down += 1;
             Some(Fate::Down)
         } else if passed && lost {
@@ -279,8 +258,7 @@ impl Shared {
         }
         let Some(start) = line.transmission_end(now, frame.len()) else {
             line.counters.queue_full += 1;
-            self.log
-                .push(now, direction, queue, frame, Fate::QueueFull, (false, false));
+            self.log.push(now, direction, queue, frame, Fate::QueueFull, (false, false));
             return;
         };
 
@@ -301,26 +279,12 @@ impl Shared {
             None => line.draw_due(start, reordered),
         };
         line.launch(&copy, due, scatter);
-        self.log.push(
-            now,
-            direction,
-            queue,
-            &copy,
-            Fate::Passed(due),
-            (corrupted, reordered),
-        );
+        self.log.push(now, direction, queue, &copy, Fate::Passed(due), (corrupted, reordered));
         if verdict == Verdict::Duplicate || (passed && doubled) {
             line.counters.duplicated += 1;
             let due = line.draw_due(start, false);
             line.launch(&copy, due, scatter);
-            self.log.push(
-                now,
-                direction,
-                queue,
-                &copy,
-                Fate::Duplicate(due),
-                (corrupted, false),
-            );
+            self.log.push(now, direction, queue, &copy, Fate::Duplicate(due), (corrupted, false));
         }
         line.recycle(copy);
     }
@@ -340,12 +304,7 @@ impl Shared {
     }
 
     pub(super) fn next_delivery(&self) -> Option<Time> {
-        let first = self
-            .lines
-            .iter()
-            .filter_map(|l| l.heap.peek())
-            .map(|r| r.0.due)
-            .min();
+        let first = self.lines.iter().filter_map(|l| l.heap.peek()).map(|r| r.0.due).min();
         first.map(|t| t.max(self.now))
     }
 
@@ -372,8 +331,7 @@ impl Shared {
                     delivered += 1;
                     continue;
                 };
-                self.log
-                    .push(f.due, direction, f.queue, &f.bytes, fate, (false, false));
+                self.log.push(f.due, direction, f.queue, &f.bytes, fate, (false, false));
                 line.recycle(f.bytes);
             }
         }

@@ -60,13 +60,7 @@ impl fmt::Display for LogEntry {
             Direction::AToB => "a>b",
             Direction::BToA => "b>a",
         };
-        write!(
-            f,
-            "{:>5}.{:06} {arrow} q{} ",
-            us / 1_000_000,
-            us % 1_000_000,
-            self.queue
-        )?;
+        write!(f, "{:>5}.{:06} {arrow} q{} ", us / 1_000_000, us % 1_000_000, self.queue)?;
         match glance(&self.bytes, self.len) {
             Some(g) => write!(
                 f,
@@ -95,11 +89,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(limit: usize, snap: usize) -> Self {
-        Self {
-            ring: VecDeque::new(),
-            limit,
-            snap,
-        }
+        Self { ring: VecDeque::new(), limit, snap }
     }
 
     /// Records one event. `marks` is (corrupted, reordered).

@@ -95,10 +95,7 @@ impl Impairment {
     /// A line without faults that takes `delay`.
     #[must_use]
     pub fn delayed(delay: Duration) -> Self {
-        Self {
-            delay: (delay, delay),
-            ..Self::default()
-        }
+        Self { delay: (delay, delay), ..Self::default() }
     }
 }
 
@@ -179,12 +176,8 @@ pub fn link_multi(
 ) -> (Vec<MemPort>, Vec<MemPort>, LinkHandle) {
     let (queues_a, queues_b) = (queues_a.max(1), queues_b.max(1));
     let shared = Rc::new(RefCell::new(Shared::new(config, queues_a, queues_b)));
-    let a = (0..queues_a)
-        .map(|q| MemPort::new(&shared, Direction::AToB, q))
-        .collect();
-    let b = (0..queues_b)
-        .map(|q| MemPort::new(&shared, Direction::BToA, q))
-        .collect();
+    let a = (0..queues_a).map(|q| MemPort::new(&shared, Direction::AToB, q)).collect();
+    let b = (0..queues_b).map(|q| MemPort::new(&shared, Direction::BToA, q)).collect();
     (a, b, LinkHandle { shared })
 }
 
@@ -197,10 +190,7 @@ pub struct LinkHandle {
 impl LinkHandle {
     /// Moves the clock (never back) and makes every frame that is due visible to the receiving ports. Returns how
     /// many were delivered.
-    #[expect(
-        clippy::must_use_candidate,
-        reason = "the clock is moved; how many arrived is extra"
-    )]
+    #[expect(clippy::must_use_candidate, reason = "the clock is moved; how many arrived is extra")]
     pub fn advance(&self, now: Time) -> usize {
         self.shared.borrow_mut().advance(now)
     }

@@ -73,9 +73,7 @@ pub(super) fn glance(frame: &[u8], wire_len: usize) -> Option<Glance> {
 /// One end's share of the flow hash: FNV-1a over address and port.
 fn hash_end(end: Endpoint) -> u64 {
     let bytes = end.addr.octets().iter().copied().chain(end.port.to_be_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The queue, of `queues`, that frames of a flow land at; the same for both directions and for the tuple as seen from
@@ -91,10 +89,7 @@ pub fn queue_of(tuple: &Tuple, queues: usize) -> usize {
 /// The queue a frame belongs to; 0 for what is no TCP.
 pub(super) fn queue_of_frame(frame: &[u8], queues: usize) -> usize {
     glance(frame, frame.len()).map_or(0, |g| {
-        let tuple = Tuple {
-            local: g.dst,
-            remote: g.src,
-        };
+        let tuple = Tuple { local: g.dst, remote: g.src };
         queue_of(&tuple, queues)
     })
 }

@@ -47,10 +47,7 @@ fn at(us: u64) -> Time {
 
 #[test]
 fn a_perfect_line_delivers_in_order_and_not_before_its_time() {
-    let config = LinkConfig {
-        a_to_b: Impairment::delayed(MS),
-        ..LinkConfig::default()
-    };
+    let config = LinkConfig { a_to_b: Impairment::delayed(MS), ..LinkConfig::default() };
     let (mut a, mut b, link) = link(config);
     for n in 0..10u8 {
         assert!(put(&mut a, &frame(1, 2, &[n])));
@@ -76,10 +73,7 @@ fn the_clock_never_goes_back() {
 
 #[test]
 fn a_full_transmit_ring_drops_counts_and_returns_the_frame() {
-    let (mut a, _b, _link) = link(LinkConfig {
-        tx_ring: 2,
-        ..LinkConfig::default()
-    });
+    let (mut a, _b, _link) = link(LinkConfig { tx_ring: 2, ..LinkConfig::default() });
     let free = a.accounting().free;
     assert!(put(&mut a, b"x") && put(&mut a, b"y"));
     assert_eq!(a.tx_room(), 0);
@@ -88,22 +82,14 @@ fn a_full_transmit_ring_drops_counts_and_returns_the_frame() {
     assert_eq!(a.accounting().free, free - 2);
     a.flush().unwrap();
     assert_eq!(a.tx_room(), 2);
-    assert_eq!(
-        a.accounting().in_tx,
-        2,
-        "completed at the next flush, as on a real ring"
-    );
+    assert_eq!(a.accounting().in_tx, 2, "completed at the next flush, as on a real ring");
     a.flush().unwrap();
     assert_eq!(a.accounting().in_tx, 0);
 }
 
 #[test]
 fn an_empty_pool_gives_no_frame() {
-    let (mut a, _b, _link) = link(LinkConfig {
-        frames: 3,
-        fill: 2,
-        ..LinkConfig::default()
-    });
+    let (mut a, _b, _link) = link(LinkConfig { frames: 3, fill: 2, ..LinkConfig::default() });
     let f = a.alloc().unwrap();
     assert!(a.alloc().is_none());
     assert!(a.accounting().balanced());
@@ -113,11 +99,7 @@ fn an_empty_pool_gives_no_frame() {
 
 #[test]
 fn what_comes_due_without_a_posted_frame_or_ring_slot_is_dropped_and_counted() {
-    let (mut a, mut b, link) = link(LinkConfig {
-        fill: 4,
-        rx_ring: 3,
-        ..LinkConfig::default()
-    });
+    let (mut a, mut b, link) = link(LinkConfig { fill: 4, rx_ring: 3, ..LinkConfig::default() });
     for _ in 0..5 {
         put(&mut a, b"frame");
     }
@@ -191,13 +173,7 @@ fn the_filter_loses_exactly_what_it_names() {
 #[test]
 fn a_line_that_is_down_loses_what_is_sent_meanwhile() {
     let (mut a, mut b, link) = link(LinkConfig::default());
-    link.impair(
-        Direction::AToB,
-        Impairment {
-            down: vec![(at(10), at(20))],
-            ..Impairment::default()
-        },
-    );
+    link.impair(Direction::AToB, Impairment { down: vec![(at(10), at(20))], ..Impairment::default() });
     for t in [9, 10, 19, 20] {
         link.advance(at(t));
         put(&mut a, &[t as u8]);
@@ -212,15 +188,9 @@ fn a_line_that_is_down_loses_what_is_sent_meanwhile() {
 #[test]
 fn the_rate_spaces_frames_out_and_drops_at_the_tail() {
     // 1000 bits of frame and overhead at 1 Mbit/s: 1 ms each.
-    let rate = Rate {
-        bits_per_second: 1_000_000,
-        queue: 2 * MS,
-    };
+    let rate = Rate { bits_per_second: 1_000_000, queue: 2 * MS };
     let config = LinkConfig {
-        a_to_b: Impairment {
-            rate: Some(rate),
-            ..Impairment::default()
-        },
+        a_to_b: Impairment { rate: Some(rate), ..Impairment::default() },
         ..LinkConfig::default()
     };
     let (mut a, mut b, link) = link(config);
@@ -239,10 +209,7 @@ fn the_rate_spaces_frames_out_and_drops_at_the_tail() {
 
 #[test]
 fn frames_beyond_the_mtu_do_not_pass() {
-    let (mut a, mut b, link) = link(LinkConfig {
-        mtu: 1000,
-        ..LinkConfig::default()
-    });
+    let (mut a, mut b, link) = link(LinkConfig { mtu: 1000, ..LinkConfig::default() });
     put(&mut a, &[0; 1018]);
     put(&mut a, &[0; 1019]);
     a.flush().unwrap();
@@ -263,11 +230,7 @@ fn rates_are_statistically_right() {
         corruption: 0.03,
         ..Impairment::default()
     };
-    let (mut a, mut b, link) = link(LinkConfig {
-        seed: 7,
-        a_to_b: faults,
-        ..LinkConfig::default()
-    });
+    let (mut a, mut b, link) = link(LinkConfig { seed: 7, a_to_b: faults, ..LinkConfig::default() });
     let mut flipped = 0u64;
     let mut overtaken = 0u64;
     let mut highest = 0u32;
@@ -310,16 +273,7 @@ fn a_flow_keeps_its_queue_both_ways_unless_scattered() {
         let local = Endpoint::new(Addr::v4([10, 0, 0, 1]), port);
         let remote = Endpoint::new(Addr::v4([10, 0, 0, 2]), 80);
         let queue = queue_of(&Tuple { local, remote }, 4);
-        assert_eq!(
-            queue,
-            queue_of(
-                &Tuple {
-                    local: remote,
-                    remote: local
-                },
-                4
-            )
-        );
+        assert_eq!(queue, queue_of(&Tuple { local: remote, remote: local }, 4));
         put(&mut a[0], &frame(port, 80, b""));
         a[0].flush().unwrap();
         link.advance(at(1));
@@ -334,14 +288,7 @@ fn a_flow_keeps_its_queue_both_ways_unless_scattered() {
 
 #[test]
 fn scatter_sends_its_share_to_other_queues() {
-    let (mut a, mut b, link) = link_multi(
-        LinkConfig {
-            scatter: 0.25,
-            ..LinkConfig::default()
-        },
-        1,
-        3,
-    );
+    let (mut a, mut b, link) = link_multi(LinkConfig { scatter: 0.25, ..LinkConfig::default() }, 1, 3);
     let tuple = Tuple {
         local: Endpoint::new(Addr::v4([10, 0, 0, 2]), 80),
         remote: Endpoint::new(Addr::v4([10, 0, 0, 1]), 999),
@@ -365,11 +312,7 @@ fn scatter_sends_its_share_to_other_queues() {
 
 #[test]
 fn the_log_is_bounded_and_readable() {
-    let (mut a, _b, link) = link(LinkConfig {
-        log: 2,
-        log_snap: 60,
-        ..LinkConfig::default()
-    });
+    let (mut a, _b, link) = link(LinkConfig { log: 2, log_snap: 60, ..LinkConfig::default() });
     for n in 0..3u8 {
         put(&mut a, &frame(1000, 80, &[n; 100]));
     }
@@ -407,30 +350,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn faults() -> impl Strategy<Value = Impairment> {
     let chance = || 0.0f64..0.5;
     let rate = prop::option::of(1_000_000u64..100_000_000);
-    (
-        chance(),
-        chance(),
-        chance(),
-        chance(),
-        0u64..2000,
-        0u64..2000,
-        rate,
+    (chance(), chance(), chance(), chance(), 0u64..2000, 0u64..2000, rate).prop_map(
+        |(loss, duplication, reordering, corruption, min, max, rate)| Impairment {
+            loss,
+            duplication,
+            reordering,
+            reordering_delay: MS,
+            corruption,
+            delay: (Duration::from_micros(min), Duration::from_micros(max)),
+            rate: rate.map(|bits_per_second| Rate { bits_per_second, queue: MS }),
+            down: vec![(at(5000), at(6000))],
+        },
     )
-        .prop_map(
-            |(loss, duplication, reordering, corruption, min, max, rate)| Impairment {
-                loss,
-                duplication,
-                reordering,
-                reordering_delay: MS,
-                corruption,
-                delay: (Duration::from_micros(min), Duration::from_micros(max)),
-                rate: rate.map(|bits_per_second| Rate {
-                    bits_per_second,
-                    queue: MS,
-                }),
-                down: vec![(at(5000), at(6000))],
-            },
-        )
 }
 
 /// Plays the steps, checking the books after each, and returns the log.
@@ -488,11 +419,7 @@ fn play(seed: u64, faults: &Impairment, steps: &[Step]) -> Result<Vec<LogEntry>,
             prop_assert_eq!(books.lent as usize, held[side].len());
         }
         for d in [Direction::AToB, Direction::BToA] {
-            prop_assert!(
-                link.counters(d).balanced(link.in_flight(d)),
-                "{:?}",
-                link.counters(d)
-            );
+            prop_assert!(link.counters(d).balanced(link.in_flight(d)), "{:?}", link.counters(d));
         }
     }
     Ok(link.log())

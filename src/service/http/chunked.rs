@@ -50,11 +50,7 @@ pub(super) enum BodyFault {
 impl Chunked {
     /// At the start of a body of at most `limit` bytes of data.
     pub(super) const fn new(limit: u64) -> Self {
-        Self {
-            at: At::Size { value: 0, digits: 0 },
-            left: limit,
-            overhead: 0,
-        }
+        Self { at: At::Size { value: 0, digits: 0 }, left: limit, overhead: 0 }
     }
 
     /// Takes what belongs to the body. Returns how many bytes that was, and whether the body is complete.
@@ -88,10 +84,7 @@ impl Chunked {
                     return Err(BodyFault::Malformed);
                 }
                 let digit = (b as char).to_digit(16).unwrap_or(0);
-                At::Size {
-                    value: value << 4 | u64::from(digit),
-                    digits: digits + 1,
-                }
+                At::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
             }
             (At::Size { digits: 0, .. }, _) => return Err(BodyFault::Malformed),
             (At::Size { value, .. } | At::Extension { value }, b'\r') => At::SizeLf { value },
@@ -129,11 +122,7 @@ impl Chunked {
 
     fn spend(&mut self) -> Result<(), BodyFault> {
         self.overhead += 1;
-        if self.overhead > OVERHEAD_MAX {
-            Err(BodyFault::TooLarge)
-        } else {
-            Ok(())
-        }
+        if self.overhead > OVERHEAD_MAX { Err(BodyFault::TooLarge) } else { Ok(()) }
     }
 }
 
@@ -177,14 +166,8 @@ mod tests {
     #[test]
     fn bounds_hold_for_data_extensions_and_trailers() {
         assert_eq!(Chunked::new(4).skip(b"5\r\nhello"), Err(BodyFault::TooLarge));
-        assert_eq!(
-            Chunked::new(8).skip(b"5\r\nhello\r\n4\r\n"),
-            Err(BodyFault::TooLarge)
-        );
-        assert_eq!(
-            Chunked::new(9).skip(b"FFFFFFFFFFFFFFFF\r\n"),
-            Err(BodyFault::TooLarge)
-        );
+        assert_eq!(Chunked::new(8).skip(b"5\r\nhello\r\n4\r\n"), Err(BodyFault::TooLarge));
+        assert_eq!(Chunked::new(9).skip(b"FFFFFFFFFFFFFFFF\r\n"), Err(BodyFault::TooLarge));
         let mut c = Chunked::new(9);
         assert_eq!(c.skip(b"0\r\n"), Ok((3, false)));
         assert_eq!(c.skip(&[b't'; 10_000]), Err(BodyFault::TooLarge));

@@ -62,12 +62,9 @@ pub(super) fn read(bytes: &[u8], body_max: u64) -> Verdict {
     };
     let one_one = request.version == Some(1);
     match judge(request.method.unwrap_or(""), one_one, request.headers, body_max) {
-        Ok((framing, reply, expects_continue)) => Verdict::Request(Request {
-            len,
-            framing,
-            reply,
-            expects_continue,
-        }),
+        Ok((framing, reply, expects_continue)) => {
+            Verdict::Request(Request { len, framing, reply, expects_continue })
+        }
         Err(status) => Verdict::Refused(status),
     }
 }
@@ -101,15 +98,7 @@ fn judge(
         Some(_) if one_one => return Err(Status::ExpectationFailed),
         Some(_) | None => false,
     };
-    Ok((
-        framing,
-        Reply {
-            status,
-            persist,
-            body: method != "HEAD",
-        },
-        expects_continue,
-    ))
+    Ok((framing, Reply { status, persist, body: method != "HEAD" }, expects_continue))
 }
 
 fn gather<'a>(headers: &[httparse::Header<'a>]) -> Result<Fields<'a>, Status> {

@@ -88,11 +88,7 @@ enum Phase {
     /// Between requests, or in a head.
     Head,
     /// Sending 100 (Continue); so many bytes of it are sent.
-    Continue {
-        sent: usize,
-        framing: Framing,
-        reply: Reply,
-    },
+    Continue { sent: usize, framing: Framing, reply: Reply },
     /// Skipping a body.
     Body { framing: Framing, reply: Reply },
     /// Sending a reply; so many bytes of head and body are sent.
@@ -113,12 +109,7 @@ struct State {
 }
 
 impl State {
-    const IDLE: Self = Self {
-        phase: Phase::Head,
-        gathered: None,
-        peer_closed: false,
-        draining: false,
-    };
+    const IDLE: Self = Self { phase: Phase::Head, gathered: None, peer_closed: false, draining: false };
 
     /// Whether it is no different from that of a new connection.
     const fn idle(&self) -> bool {
@@ -226,10 +217,7 @@ impl Http {
                 };
                 let at = buffer as usize * HEAD_MAX;
                 self.buffers[at..at + bytes.len()].copy_from_slice(bytes);
-                state.gathered = Some(Gathered {
-                    buffer,
-                    len: bytes.len() as u16,
-                });
+                state.gathered = Some(Gathered { buffer, len: bytes.len() as u16 });
                 bytes.len()
             }
         }
@@ -276,26 +264,16 @@ impl Http {
             reply.persist = Persist::Close;
         }
         state.phase = if request.expects_continue {
-            Phase::Continue {
-                sent: 0,
-                framing: request.framing,
-                reply,
-            }
+            Phase::Continue { sent: 0, framing: request.framing, reply }
         } else {
-            Phase::Body {
-                framing: request.framing,
-                reply,
-            }
+            Phase::Body { framing: request.framing, reply }
         };
     }
 
     fn refuse(&mut self, state: &mut State, status: Status) {
         self.counters.refused += 1;
         self.release(state.gathered.take());
-        state.phase = Phase::Reply {
-            sent: 0,
-            reply: Reply::last(status),
-        };
+        state.phase = Phase::Reply { sent: 0, reply: Reply::last(status) };
     }
 
     /// Skips body bytes. Returns how many were taken.
@@ -318,11 +296,7 @@ impl Http {
                 }
             },
         };
-        state.phase = if done {
-            Phase::Reply { sent: 0, reply }
-        } else {
-            Phase::Body { framing, reply }
-        };
+        state.phase = if done { Phase::Reply { sent: 0, reply } } else { Phase::Body { framing, reply } };
         taken
     }
 
@@ -386,10 +360,9 @@ impl Service for Http {
         while self.push(cx, &mut state) {
             let rest = &bytes[used..];
             used += match state.phase {
-                Phase::Body {
-                    framing: framing @ Framing::Length(0),
-                    reply,
-                } => self.body(&mut state, framing, reply, &[]),
+                Phase::Body { framing: framing @ Framing::Length(0), reply } => {
+                    self.body(&mut state, framing, reply, &[])
+                }
                 _ if rest.is_empty() => break,
                 Phase::Body { framing, reply } => self.body(&mut state, framing, reply, rest),
                 Phase::Head | Phase::Continue { .. } | Phase::Reply { .. } | Phase::Over => {

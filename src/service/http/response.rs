@@ -72,11 +72,7 @@ pub(super) struct Reply {
 impl Reply {
     /// A response that ends the connection.
     pub(super) const fn last(status: Status) -> Self {
-        Self {
-            status,
-            persist: Persist::Close,
-            body: true,
-        }
+        Self { status, persist: Persist::Close, body: true }
     }
 }
 
@@ -110,11 +106,7 @@ impl Responses {
 
     /// The bytes of a reply: head and body.
     pub(super) fn parts(&self, reply: Reply) -> (&[u8], &[u8]) {
-        let body: &[u8] = if reply.body {
-            &self.bodies[reply.status as usize]
-        } else {
-            &[]
-        };
+        let body: &[u8] = if reply.body { &self.bodies[reply.status as usize] } else { &[] };
         (&self.heads[reply.status as usize][reply.persist as usize], body)
     }
 }
@@ -130,9 +122,6 @@ fn head(status: Status, persist: Persist, content_type: &str, length: usize) -> 
         Persist::Close => h.push_str("Connection: close\r\n"),
     }
     // Writing to a String cannot fail.
-    let _ = write!(
-        h,
-        "Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
-    );
+    let _ = write!(h, "Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n");
     h.into_bytes().into_boxed_slice()
 }

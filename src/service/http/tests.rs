@@ -39,10 +39,7 @@ fn a_get_gets_the_body_and_the_connection_stays() {
 #[test]
 fn head_has_the_length_but_no_body() {
     let (said, ended) = talk(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert!(
-        said.contains("Content-Length: 4\r\n") && said.ends_with("\r\n\r\n"),
-        "{said}"
-    );
+    assert!(said.contains("Content-Length: 4\r\n") && said.ends_with("\r\n\r\n"), "{said}");
     assert_eq!(ended, Ended::Open);
 }
 
@@ -50,26 +47,10 @@ fn head_has_the_length_but_no_body() {
 fn persistence_follows_version_and_connection_field() {
     for (request, field, ended) in [
         ("GET / HTTP/1.0\r\n\r\n", "Connection: close", Ended::Lingering),
-        (
-            "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
-            "Connection: keep-alive",
-            Ended::Open,
-        ),
-        (
-            "GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
-            "Connection: close",
-            Ended::Lingering,
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost: h\r\nConnection: x, CLOSE\r\n\r\n",
-            "Connection: close",
-            Ended::Lingering,
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\n\r\n",
-            "",
-            Ended::Open,
-        ),
+        ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "Connection: keep-alive", Ended::Open),
+        ("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", "Connection: close", Ended::Lingering),
+        ("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, CLOSE\r\n\r\n", "Connection: close", Ended::Lingering),
+        ("GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\n\r\n", "", Ended::Open),
     ] {
         let (said, how) = talk(request.as_bytes());
         assert_eq!(how, ended, "{request}");
@@ -99,10 +80,7 @@ fn bodies_are_skipped_in_both_codings() {
           BREW / HTTP/1.1\r\nHost: h\r\n\r\n\
           GET / HTTP/1.1\r\nHost: h\r\n\r\n",
     );
-    assert_eq!(
-        (statuses(&said), ended),
-        (vec!["200", "200", "405", "501", "200"], Ended::Open)
-    );
+    assert_eq!((statuses(&said), ended), (vec!["200", "200", "405", "501", "200"], Ended::Open));
     assert!(said.contains("Allow: GET, HEAD, POST"));
 }
 
@@ -115,52 +93,24 @@ fn what_cannot_be_followed_is_refused_with_a_lingering_close() {
         ("GET / HTTP/1.1\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n", "400"),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            "400",
-        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", "400"),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\n", "400"),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
-            "400",
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "400",
-        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "400"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
         ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-            "400",
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            "501",
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n",
-            "413",
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n",
-            "413",
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: tea\r\n\r\n",
-            "417",
-        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "501"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", "413"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n", "413"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: tea\r\n\r\n", "417"),
         (&long, "431"),
         (&many, "431"),
         ("GET / HTTP/2.0\r\n\r\n", "505"),
     ] {
         let (said, ended) = talk(request.as_bytes());
         let shown = &request[..request.len().min(90)];
-        assert_eq!(
-            (statuses(&said), ended),
-            (vec![status], Ended::Lingering),
-            "{shown}"
-        );
+        assert_eq!((statuses(&said), ended), (vec![status], Ended::Lingering), "{shown}");
         assert!(said.contains("Connection: close"), "{said}");
     }
 }
@@ -274,12 +224,7 @@ fn without_a_buffer_503_and_without_a_slot_an_abort() {
 
 #[test]
 fn an_unfinished_request_at_the_peers_fin_is_closed_without_an_answer() {
-    for part in [
-        "",
-        "\r\n",
-        "GET / HT",
-        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc",
-    ] {
+    for part in ["", "\r\n", "GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc"] {
         let mut http = server(b"");
         let mut conn = FakeConn::open(&mut http, 1000);
         conn.deliver(&mut http, part.as_bytes());
@@ -303,10 +248,7 @@ fn drain_finishes_the_request_at_hand_and_closes() {
         assert_eq!(busy.cx.ended, Ended::Open);
         busy.deliver(&mut http, &request[cut..]);
         let said = String::from_utf8(busy.take(&mut http, usize::MAX)).unwrap();
-        assert!(
-            said.contains("Connection: close") && said.ends_with("BODY"),
-            "{said}"
-        );
+        assert!(said.contains("Connection: close") && said.ends_with("BODY"), "{said}");
         assert_eq!(busy.cx.ended, Ended::Lingering);
     }
     assert_eq!(http.in_use(), (0, 0));
@@ -320,18 +262,12 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
             0 => ("GET / HTTP/1.1\r\nHost: h\r\n", String::new()),
             1 => ("HEAD / HTTP/1.1\r\nHost: h\r\n", String::new()),
             2 => ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n", String::new()),
-            3 => (
-                "POST / HTTP/1.1\r\nHost: h\r\n",
-                format!("Content-Length: {}\r\n", body.len()),
-            ),
+            3 => ("POST / HTTP/1.1\r\nHost: h\r\n", format!("Content-Length: {}\r\n", body.len())),
             4 => (
                 "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n",
                 "Transfer-Encoding: chunked\r\n".into(),
             ),
-            5 => (
-                "DELETE / HTTP/1.1\r\nHost: h\r\n",
-                format!("Content-Length: {}\r\n", body.len()),
-            ),
+            5 => ("DELETE / HTTP/1.1\r\nHost: h\r\n", format!("Content-Length: {}\r\n", body.len())),
             _ => ("WHAT / HTTP/1.1\r\nHost: h\r\n", String::new()),
         };
         let mut r = format!("{line}{fields}X-Pad: {pad}\r\n\r\n").into_bytes();
@@ -374,11 +310,7 @@ fn converse(stream: &[u8], parts: &[usize], space: usize) -> (Vec<u8>, Ended, (u
     }
     // Whether the last reply was out before the peer's FIN decides between the two: with both FINs known there is nothing
     // to linger for.
-    let ended = if conn.cx.ended == Ended::Lingering {
-        Ended::Close
-    } else {
-        conn.cx.ended
-    };
+    let ended = if conn.cx.ended == Ended::Lingering { Ended::Close } else { conn.cx.ended };
     (said, ended, http.in_use())
 }
 

@@ -1,0 +1,145 @@
+//! The one table of metrics: every name, kind, unit, help text and set of labels that operators see.
+//!
+//! [`super::exposition`] takes them from here, and nothing else declares one. Names follow the conventions of
+//! Prometheus: base units, counters end in `_total`.
+
+/// What kind of series a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets, a sum and a count.
+    Histogram,
+}
+
+/// What one step of a metric's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things that are counted.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+    /// A fraction, 0 to 1.
+    Ratio,
+}
+
+/// One metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its unit.
+    pub unit: Unit,
+    /// What it says, in one sentence.
+    pub help: &'static str,
+    /// Names of its labels, in the order in which values are given.
+    pub labels: &'static [&'static str],
+}
+
+macro_rules! catalog {
+    ($($id:ident: $kind:ident, $unit:ident, $name:literal, [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $help)]
+            pub static $id: Metric = Metric {
+                name: $name,
+                kind: Kind::$kind,
+                unit: Unit::$unit,
+                help: $help,
+                labels: &[$($label),*],
+            };
+        )*
+        /// Every metric.
+        pub static CATALOG: &[&Metric] = &[$(&$id),*];
+    };
+}
+
+catalog! {
+    BUILD_INFO: Gauge, Count, "finwheel_build_info", ["version"],
+        "Always 1; the label tells the version that runs.";
+    UPTIME: Gauge, Seconds, "finwheel_uptime_seconds", [],
+        "Time since the process started.";
+    CONNECTIONS: Gauge, Count, "finwheel_connections", ["state"],
+        "Connections in each state of RFC 9293; LISTEN counts listeners.";
+    OPENED: Counter, Count, "finwheel_connections_opened_total", ["role"],
+        "Connections opened: passive by peers, active from here.";
+    HALF_OPEN_GIVEN_UP: Counter, Count, "finwheel_half_open_given_up_total", [],
+        "Half-open connections given up because the handshake was never completed.";
+    HANDSHAKE_DURATION: Histogram, Seconds, "finwheel_handshake_duration_seconds", [],
+        "Time from a SYN to the acknowledgment of its SYN-ACK.";
+    CLOSES: Counter, Count, "finwheel_closes_total", ["path", "first", "cause"],
+        "Connections ended, by how they closed, who was first, and why; combinations that occurred.";
+    CLOSE_DURATION: Histogram, Seconds, "finwheel_close_duration_seconds", ["path"],
+        "Time from the first FIN to the end of the connection (TIME_WAIT not included).";
+    TIME_WAIT_PEAK: Gauge, Count, "finwheel_time_wait_peak", ["worker"],
+        "Highest population of TIME_WAIT since the start.";
+    TIME_WAIT_EXPIRED: Counter, Count, "finwheel_time_wait_expired_total", [],
+        "TIME_WAIT records that lasted their time.";
+    TIME_WAIT_EVICTED: Counter, Count, "finwheel_time_wait_evicted_total", [],
+        "TIME_WAIT records evicted early because the table was full.";
+    TIME_WAIT_REOPENED: Counter, Count, "finwheel_time_wait_reopened_total", [],
+        "TIME_WAIT records that a newer SYN turned into a connection.";
+    RETRANSMISSIONS: Counter, Count, "finwheel_retransmissions_total", ["kind"],
+        "Segments sent again.";
+    RESETS: Counter, Count, "finwheel_resets_total", ["direction", "cause"],
+        "RSTs sent, and RSTs received and accepted.";
+    CHALLENGE_ACKS: Counter, Count, "finwheel_challenge_acks_total", [],
+        "Challenge ACKs sent (RFC 5961).";
+    FRAMES: Counter, Count, "finwheel_frames_total", ["direction"],
+        "Frames received from and handed to the rings.";
+    BYTES: Counter, Bytes, "finwheel_bytes_total", ["direction"],
+        "Bytes of these frames, from the Ethernet header on.";
+    DROPS: Counter, Count, "finwheel_drops_total", ["reason"],
+        "Frames that ended without having had their effect.";
+    MISDIRECTED: Counter, Count, "finwheel_misdirected_frames_total", ["direction"],
+        "Frames passed on to the next worker, and received from another.";
+    WAKEUPS: Counter, Count, "finwheel_wakeups_total", ["direction"],
+        "System calls that woke the kernel for reception or transmission.";
+    XSK_EVENTS: Counter, Count, "finwheel_xsk_events_total", ["event"],
+        "The kernel's statistics of the AF_XDP sockets, and frames that found the transmit ring full.";
+    STEERING: Counter, Count, "finwheel_steering_packets_total", ["verdict"],
+        "Packets seen by the XDP program, by what it did with them.";
+    CHUNKS_USED: Gauge, Count, "finwheel_chunks_used", [],
+        "Buffer chunks of 2 KiB in use.";
+    CHUNKS_CAPACITY: Gauge, Count, "finwheel_chunks_capacity", [],
+        "Buffer chunks of 2 KiB there are.";
+    ILLEGAL_TRANSITIONS: Counter, Count, "finwheel_illegal_transitions_total", [],
+        "Events that the transition table calls impossible; anything but 0 is a fault of the engine.";
+    WORKER_BUSY: Gauge, Ratio, "finwheel_worker_busy_ratio", ["worker"],
+        "Share of a worker's time in turns that found work, between its last two reports.";
+    WORKER_TURNS: Counter, Count, "finwheel_worker_turns_total", ["worker"],
+        "Turns of a worker's loop.";
+    WORKER_REPORT_AGE: Gauge, Seconds, "finwheel_worker_report_age_seconds", ["worker"],
+        "Time since a worker last reported its counters.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let mut names = HashSet::new();
+        for m in CATALOG {
+            assert!(names.insert(m.name), "{} twice", m.name);
+            let rest = m.name.strip_prefix("finwheel_").expect("the prefix");
+            assert!(rest.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", m.name);
+            assert_eq!(m.kind == Kind::Counter, rest.ends_with("_total"), "{}", m.name);
+            let base = rest.trim_end_matches("_total");
+            match m.unit {
+                Unit::Seconds => assert!(base.ends_with("_seconds"), "{}", m.name),
+                Unit::Bytes => assert!(base.ends_with("bytes"), "{}", m.name),
+                Unit::Ratio => assert!(base.ends_with("_ratio"), "{}", m.name),
+                Unit::Count => {}
+            }
+            assert!(m.help.ends_with('.') && m.help.len() > 10, "{}", m.name);
+            assert!(!m.labels.contains(&"le"), "{}", m.name);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A synchronous rtnetlink socket for set-up: links, addresses and attached XDP programs.
+//!
+//! Requests are few and made once, before any packet flows, so they block; nothing here needs a runtime. The
+//! socket belongs to the network namespace of the thread that opened it, for good: an owner that detaches a
+//! program at its end reaches the right interface from whatever thread and namespace it is dropped in.
+//!
+//! Syscalls: socket, bind, send, recv. Changing anything needs `CAP_NET_ADMIN`.
+
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::io;
+use std::net::IpAddr;
+
+/// An rtnetlink socket of one network namespace.
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// One request and its answer: the messages before the acknowledgment.
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.sequence_number = self.sequence;
+        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+
+        let mut answers = Vec::new();
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            let mut rest = &datagram[..];
+            while !rest.is_empty() {
+                let answer =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+                // A length that does not move on would turn this into an endless loop; netlink aligns to 4.
+                let taken = (answer.header.length as usize).max(16).next_multiple_of(4);
+                rest = rest.get(taken..).unwrap_or_default();
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::Error(e) if e.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Error(e) => return Err(e.to_io()),
+                    NetlinkPayload::InnerMessage(m) => answers.push(m),
+                    NetlinkPayload::Overrun(_) => return Err(io::Error::other("netlink overrun")),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The link of that name. `ENODEV` when there is none.
+    pub(crate) fn link_by_name(&mut self, name: &str) -> io::Result<LinkMessage> {
+        let mut ask = LinkMessage::default();
+        ask.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.link(ask)
+    }
+
+    /// The link of that index. `ENODEV` when there is none.
+    pub(crate) fn link_by_index(&mut self, index: u32) -> io::Result<LinkMessage> {
+        let mut ask = LinkMessage::default();
+        ask.header.index = index;
+        self.link(ask)
+    }
+
+    fn link(&mut self, ask: LinkMessage) -> io::Result<LinkMessage> {
+        let answers = self.request(RouteNetlinkMessage::GetLink(ask), 0)?;
+        answers
+            .into_iter()
+            .find_map(|m| match m {
+                RouteNetlinkMessage::NewLink(link) => Some(link),
+                _ => None,
+            })
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+
+    /// Changes a link: state, attributes, attached program.
+    pub(crate) fn set_link(&mut self, link: LinkMessage) -> io::Result<()> {
+        self.request(RouteNetlinkMessage::SetLink(link), 0).map(drop)
+    }
+
+    /// Creates a link.
+    pub(crate) fn add_link(&mut self, link: LinkMessage) -> io::Result<()> {
+        self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Adds an address to a link, usable at once (no duplicate address detection).
+    pub(crate) fn add_address(&mut self, index: u32, ip: IpAddr, prefix_len: u8) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        message.header.prefix_len = prefix_len;
+        message.header.scope = AddressScope::Universe;
+        message.header.family = match ip {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        if ip.is_ipv6() {
+            message.header.flags |= AddressHeaderFlags::Nodad;
+        }
+        message.attributes.push(AddressAttribute::Local(ip));
+        message.attributes.push(AddressAttribute::Address(ip));
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+}

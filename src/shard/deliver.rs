@@ -1,0 +1,270 @@
+//! Between the engine and the service: who is told what, in which order.
+//!
+//! ```text
+//! opened ─▶ data (straight from the frame; what is not consumed goes to the receive buffer) ─▶ data (buffered)
+//!        ─▶ writable ─▶ the peer's FIN is taken ─▶ peer_closed
+//! ```
+
+use super::{Core, Drain};
+use crate::drop::DropReason;
+use crate::service::{Context, Service};
+use crate::tcp::conn::{Conn, ConnFlags, Env};
+use crate::tcp::input::Delivery;
+use crate::tcp::record::{Cause, CloseRecord};
+use crate::tcp::state::State;
+use crate::time::Time;
+use crate::wire::Tuple;
+
+/// The connection a service call is about.
+struct Cx<'a, 'e> {
+    conn: &'a mut Conn,
+    env: &'a mut Env<'e>,
+    /// Why the service closes, if it does in this call.
+    cause: Cause,
+}
+
+impl Context for Cx<'_, '_> {
+    fn tuple(&self) -> Tuple {
+        self.conn.tuple
+    }
+    fn now(&self) -> Time {
+        self.env.now
+    }
+    fn user(&self) -> u32 {
+        self.conn.user
+    }
+    fn set_user(&mut self, word: u32) {
+        self.conn.user = word;
+    }
+    fn send_space(&self) -> usize {
+        self.conn.send_space(self.env.cfg)
+    }
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        self.conn.send(self.env, bytes)
+    }
+    fn unacknowledged(&self) -> usize {
+        self.conn.unsent_or_unacknowledged()
+    }
+    fn shutdown(&mut self) {
+        self.conn.shutdown(self.env, self.cause);
+    }
+    fn close(&mut self) {
+        self.conn.close(self.env, self.cause);
+    }
+    fn close_lingering(&mut self) {
+        self.conn.close_lingering(self.env, self.cause);
+    }
+    fn abort(&mut self) {
+        self.conn.abort(self.env);
+    }
+}
+
+/// A connection with everything a delivery needs, borrowed apart from the rest of the core.
+struct Delivering<'a, 'e> {
+    conn: &'a mut Conn,
+    env: Env<'e>,
+    service: &'a mut dyn Service,
+    scratch: &'a mut [u8],
+}
+
+impl Delivering<'_, '_> {
+    fn call<R>(&mut self, cause: Cause, f: impl FnOnce(&mut dyn Service, &mut dyn Context) -> R) -> R {
+        f(self.service, &mut Cx { conn: self.conn, env: &mut self.env, cause })
+    }
+
+    /// Tells the service that the connection is open, once.
+    fn open(&mut self) -> bool {
+        if self.conn.flags.has(ConnFlags::TOLD_OPEN) || !self.conn.state().synchronized() {
+            return false;
+        }
+        self.conn.flags.set(ConnFlags::TOLD_OPEN);
+        self.call(Cause::Service, |s, cx| s.opened(cx));
+        true
+    }
+
+    /// In-order bytes, straight from the frame. Returns why some were lost, if they were.
+    fn text(&mut self, bytes: &[u8]) -> Option<DropReason> {
+        if bytes.is_empty() || self.conn.state() == State::Closed {
+            return None;
+        }
+        let mut consumed = 0;
+        if self.conn.unread() == 0 && !self.conn.flags.has(ConnFlags::READ_CLOSED) {
+            consumed = self.call(Cause::Service, |s, cx| s.data(cx, bytes)).min(bytes.len());
+        }
+        if self.conn.state() == State::Closed {
+            return None;
+        }
+        let rest = &bytes[consumed..];
+        if self.conn.lingers() {
+            self.conn.received(&mut self.env, bytes.len());
+            self.conn.discard(&mut self.env, rest.len());
+            return None;
+        }
+        self.conn.check_unread(&mut self.env, rest.len());
+        if self.conn.state() == State::Closed {
+            return None;
+        }
+        let kept = self.conn.keep(&mut self.env, rest);
+        self.conn.received(&mut self.env, consumed + kept);
+        if kept < rest.len() {
+            self.conn.refused();
+            return Some(DropReason::NoChunk);
+        }
+        None
+    }
+
+    /// Offers buffered bytes until the service takes no more.
+    fn buffered(&mut self) {
+        while self.conn.state() != State::Closed && self.conn.unread() > 0 {
+            if self.conn.lingers() {
+                let n = self.conn.unread();
+                self.conn.consume(&mut self.env, n);
+                self.conn.discard(&mut self.env, n);
+                return;
+            }
+            self.check_unread();
+            if self.conn.state() == State::Closed {
+                return;
+            }
+            let front = self.conn.front(self.env.pool);
+            let n = front.len().min(self.scratch.len());
+            self.scratch[..n].copy_from_slice(&front[..n]);
+            let scratch = std::mem::take(&mut self.scratch);
+            let consumed = self.call(Cause::Service, |s, cx| s.data(cx, &scratch[..n])).min(n);
+            self.scratch = scratch;
+            if self.conn.state() == State::Closed {
+                return;
+            }
+            self.conn.consume(&mut self.env, consumed.min(self.conn.unread()));
+            self.check_unread();
+            if consumed == 0 {
+                return;
+            }
+        }
+    }
+
+    /// A full close must not leave bytes unread in silence.
+    fn check_unread(&mut self) {
+        let unread = self.conn.unread();
+        self.conn.check_unread(&mut self.env, unread);
+    }
+
+    /// The peer's FIN, once everything before it is consumed.
+    fn fin(&mut self) {
+        let _ = self.conn.take_fin(&mut self.env);
+        if self.conn.state() != State::Closed && self.conn.peer_closed_untold() {
+            self.conn.flags.set(ConnFlags::TOLD_CLOSED);
+            if !self.conn.flags.has(ConnFlags::READ_CLOSED) {
+                self.call(Cause::Service, |s, cx| s.peer_closed(cx));
+            }
+        }
+    }
+
+    /// Send space was freed: unread bytes first, then `writable`.
+    fn space(&mut self) {
+        if !self.conn.flags.take(ConnFlags::SEND_BLOCKED) || !self.conn.state().can_send() {
+            return;
+        }
+        self.buffered();
+        if self.conn.state().can_send() {
+            self.call(Cause::Service, |s, cx| s.writable(cx));
+            self.check_unread();
+        }
+        if self.conn.state() != State::Closed && self.conn.peer_closed_untold() {
+            self.fin();
+        }
+    }
+}
+
+impl Core {
+    /// The connection in a slot, with its service, apart from everything else.
+    fn delivering(&mut self, key: u32) -> Option<Delivering<'_, '_>> {
+        let conn = self.tables.conns.get_mut(key)?;
+        let service = self.services.get_mut(usize::from(conn.service))?.as_mut();
+        let env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
+        Some(Delivering { conn, env, service, scratch: self.scratch.as_mut_slice() })
+    }
+
+    /// Hands a delivery to the service.
+    pub(super) fn deliver(&mut self, key: u32, d: &Delivery, payload: &[u8]) {
+        let draining = self.drain != Drain::No;
+        let Some(mut x) = self.delivering(key) else { return };
+        let opened = x.open();
+        let bytes = payload.get(d.in_order.clone()).unwrap_or(&[]);
+        let lost = x.text(bytes).or(d.lost);
+        x.buffered();
+        x.fin();
+        if d.acknowledged {
+            x.space();
+        }
+        if opened && draining && x.conn.state().can_send() {
+            x.call(Cause::Drain, |s, cx| s.drain(cx));
+        }
+        self.count_opened(key, opened);
+        if let Some(reason) = lost {
+            self.block.counters.drop_frame(reason);
+        }
+        self.note_starved(key);
+    }
+
+    fn count_opened(&mut self, key: u32, opened: bool) {
+        if !opened {
+            return;
+        }
+        let Some(conn) = self.tables.conns.get(key) else { return };
+        if conn.is_active() {
+            self.block.counters.opened_active += 1;
+        } else {
+            self.block.counters.opened_passive += 1;
+            self.block.histograms.record_handshake(conn.handshake_time());
+        }
+    }
+
+    /// A service that waits for chunks while nothing is in flight would never be called again.
+    fn note_starved(&mut self, key: u32) {
+        let Some(conn) = self.tables.conns.get(key) else { return };
+        if conn.flags.has(ConnFlags::SEND_BLOCKED) && conn.unsent_or_unacknowledged() == 0 {
+            self.starved.push_back(key);
+        }
+    }
+
+    /// Gives one starved connection another chance. Returns its key.
+    pub(super) fn feed_starved(&mut self) -> Option<u32> {
+        let key = self.starved.pop_front()?;
+        if let Some(mut x) = self.delivering(key) {
+            x.space();
+        }
+        self.note_starved(key);
+        Some(key)
+    }
+
+    /// Asks the service of a connection to end it.
+    pub(super) fn drain_conn(&mut self, key: u32) {
+        let Some(mut x) = self.delivering(key) else { return };
+        match x.conn.state() {
+            State::Established | State::CloseWait => x.call(Cause::Drain, |s, cx| s.drain(cx)),
+            // Nobody was told of it yet; it is told, and drained, when its handshake completes.
+            State::SynSent | State::SynReceived => {}
+            State::FinWait1 | State::FinWait2 => {
+                // The service half-closed and still reads: from now on nobody does, so that the wait is bounded.
+                let Delivering { conn, env, .. } = &mut x;
+                conn.close_lingering(env, Cause::Drain);
+            }
+            State::Closed | State::Listen | State::Closing | State::LastAck | State::TimeWait => {}
+        }
+    }
+
+    /// The last word on a connection: counters, histogram, service.
+    pub(super) fn report_close(&mut self, conn: &mut Conn, record: &CloseRecord) {
+        if conn.flags.has(ConnFlags::TOLD_OPEN) || conn.is_active() {
+            self.block.counters.close(record);
+            self.block.histograms.record_close(record.path, record.times.total());
+            if let Some(s) = self.services.get_mut(usize::from(conn.service)) {
+                s.closed(&conn.tuple, conn.user, record);
+            }
+        } else {
+            self.block.counters.half_open_given_up += 1;
+        }
+        conn.release(&mut self.pool);
+    }
+}

@@ -1,0 +1,207 @@
+//! From what a connection has to say to frames in the port.
+//!
+//! A frame that was just received is used for the first segment of the answer, in place; further ones come from the
+//! port's pool. When there is no frame or no room in the transmit ring, the connection waits in `pending` and is asked
+//! again by the loop.
+
+use super::trace::Happening;
+use super::{Core, Shard};
+use crate::drop::DropReason;
+use crate::metrics::block::ResetCause;
+use crate::port::{Frame, Port};
+use crate::tcp::conn::{ConnFlags, Env};
+use crate::tcp::record::Cause;
+use crate::tcp::state::State;
+use crate::wire::{Emit, Header, L2, Tuple};
+
+/// Segments a connection may send before the next one has its turn: a burst, so that one bulk transfer does not
+/// hold up a thousand closes.
+const SEGMENTS_PER_VISIT: usize = 32;
+
+impl Core {
+    /// Writes a segment without payload into a frame and sends it. Gives the frame back when the port has no room.
+    pub(super) fn send_bare<P: Port>(
+        &mut self,
+        port: &mut P,
+        mut frame: Frame,
+        l2: L2,
+        tuple: &Tuple,
+        header: &Header,
+    ) -> bool {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let emit = Emit { l2, tuple, header, ttl: self.cfg.ttl, ecn: 0, ip_id: self.ip_id };
+        match emit.emit(port.buffer(&mut frame), 0) {
+            Some(len) => {
+                port.set_len(&mut frame, len);
+                let sent = port.send(frame);
+                if !sent {
+                    self.block.counters.drop_frame(DropReason::TxRingFull);
+                }
+                sent
+            }
+            None => {
+                port.free(frame);
+                self.block.counters.drop_frame(DropReason::NoFrame);
+                false
+            }
+        }
+    }
+
+    pub(super) fn trace(&mut self, tuple: Tuple, state: State, what: Happening) {
+        if let Some(t) = &mut self.trace {
+            t.add(self.now, tuple, state, what);
+        }
+    }
+}
+
+impl<P: Port> Shard<P> {
+    /// Sends what a connection has to say, the first segment in `frame` if one is given, then settles the record: on
+    /// the wheel, in `TIME_WAIT`, or gone.
+    pub(super) fn settle(&mut self, key: u32, frame: Option<Frame>) {
+        let rest = self.output(key, frame);
+        if let Some(f) = rest {
+            self.port.free(f);
+        }
+        let core = &mut self.core;
+        let Some(conn) = core.tables.conns.get_mut(key) else { return };
+        match conn.state() {
+            State::Closed => self.finish(key),
+            State::TimeWait => {
+                if !conn.flags.has(ConnFlags::QUEUED) {
+                    self.enter_time_wait(key);
+                }
+            }
+            State::Listen
+            | State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => {
+                conn.arm_persist(core.now);
+                let deadline = conn.deadline(&core.cfg);
+                core.tables.arm_conn(key, deadline);
+            }
+        }
+    }
+
+    /// Sends segments until the connection has nothing to say or there is no room. Returns the frame if it was not used.
+    fn output(&mut self, key: u32, mut frame: Option<Frame>) -> Option<Frame> {
+        for _ in 0..SEGMENTS_PER_VISIT {
+            if self.port.tx_room() == 0 {
+                self.queue(key);
+                return frame;
+            }
+            let Some(mut f) = frame.take().or_else(|| self.port.alloc()) else {
+                self.queue(key);
+                return None;
+            };
+            let core = &mut self.core;
+            let Some(conn) = core.tables.conns.get_mut(key) else { return Some(f) };
+            let env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
+            let Some(out) = conn.next_segment(&env) else { return Some(f) };
+            core.ip_id = core.ip_id.wrapping_add(1);
+            let emit = Emit {
+                l2: conn.l2,
+                tuple: &conn.tuple,
+                header: &out.header,
+                ttl: core.cfg.ttl,
+                ecn: 0,
+                ip_id: core.ip_id,
+            };
+            let buffer = self.port.buffer(&mut f);
+            let at = emit.headers_len();
+            let copied = buffer.get_mut(at..).map_or(0, |room| conn.copy_payload(&core.pool, &out, room));
+            debug_assert_eq!(copied, out.len, "a segment fits its frame");
+            let written = emit.emit(buffer, copied);
+            let (tuple, state, traced) = (conn.tuple, conn.state(), conn.flags.has(ConnFlags::TRACED));
+            if let Some(kind) = out.retransmission {
+                core.block.counters.retransmit(kind);
+            }
+            core.block.counters.challenge_acks += u64::from(out.challenge);
+            if traced {
+                core.trace(tuple, state, Happening::Sent { header: out.header, len: out.len });
+            }
+            match written {
+                Some(len) => {
+                    self.port.set_len(&mut f, len);
+                    if !self.port.send(f) {
+                        self.core.block.counters.drop_frame(DropReason::TxRingFull);
+                    }
+                }
+                None => {
+                    self.port.free(f);
+                    self.core.block.counters.drop_frame(DropReason::NoFrame);
+                }
+            }
+        }
+        self.queue(key);
+        frame
+    }
+
+    /// Puts a connection into the output queue, once.
+    fn queue(&mut self, key: u32) {
+        if let Some(conn) = self.core.tables.conns.get_mut(key)
+            && !conn.flags.has(ConnFlags::QUEUED)
+        {
+            conn.flags.set(ConnFlags::QUEUED);
+            self.core.pending.push_back(key);
+        }
+    }
+
+    /// Asks waiting connections again, up to `budget` of them. Returns whether any was asked.
+    pub(super) fn pending_output(&mut self, budget: usize) -> bool {
+        let mut any = false;
+        for _ in 0..budget.min(self.core.pending.len()) {
+            if self.port.tx_room() == 0 {
+                break;
+            }
+            let Some(key) = self.core.pending.pop_front() else { break };
+            let Some(conn) = self.core.tables.conns.get_mut(key) else { continue };
+            if !conn.flags.take(ConnFlags::QUEUED) {
+                continue;
+            }
+            any = true;
+            self.settle(key, None);
+        }
+        any
+    }
+
+    /// The connection is closed: sends its RST if it owes one, reports the close, and drops the record.
+    pub(super) fn finish(&mut self, key: u32) {
+        let Some(mut conn) = self.core.tables.remove_conn(key) else { return };
+        let record = conn.close_record(self.core.now);
+        if conn.flags.has(ConnFlags::SEND_RST) {
+            let header = conn.reset_header();
+            self.core.block.counters.resets_sent[reset_cause(record.cause) as usize] += 1;
+            if conn.flags.has(ConnFlags::TRACED) {
+                self.core.trace(conn.tuple, State::Closed, Happening::Sent { header, len: 0 });
+            }
+            match self.port.alloc() {
+                Some(f) => {
+                    self.core.send_bare(&mut self.port, f, conn.l2, &conn.tuple, &header);
+                }
+                None => self.core.block.counters.drop_frame(DropReason::NoFrame),
+            }
+        } else if record.cause == Cause::PeerReset || record.cause == Cause::Refused {
+            self.core.block.counters.resets_received[ResetCause::Established as usize] += 1;
+        }
+        self.core.report_close(&mut conn, &record);
+    }
+}
+
+const fn reset_cause(cause: Cause) -> ResetCause {
+    match cause {
+        Cause::DataAfterClose | Cause::LingerLimit => ResetCause::DataAfterClose,
+        Cause::Idle | Cause::GiveUp | Cause::FinWait2Limit | Cause::CloseWaitLimit => ResetCause::Limit,
+        Cause::Peer
+        | Cause::Service
+        | Cause::Drain
+        | Cause::UnreadData
+        | Cause::PeerReset
+        | Cause::Abort
+        | Cause::Refused => ResetCause::Service,
+    }
+}

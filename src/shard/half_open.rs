@@ -1,0 +1,141 @@
+//! Opening from a peer: a SYN for a listener, and what follows until the ACK that completes the handshake.
+
+use super::trace::Happening;
+use super::{Drain, Shard};
+use crate::drop::DropReason;
+use crate::metrics::block::{ResetCause, Retransmission};
+use crate::port::{Frame, Port};
+use crate::tcp::conn::{Conn, ConnFlags};
+use crate::tcp::state::{Event, State};
+use crate::tcp::syn_rcvd::{HalfVerdict, SynRcvd};
+use crate::wire::{Flags, Header, SeqNum, TcpFrame};
+
+impl<P: Port> Shard<P> {
+    /// A SYN that belongs to no connection. `iss_floor` is set when it re-opens a pair held in `TIME_WAIT`.
+    pub(super) fn on_syn(&mut self, frame: Frame, seg: &TcpFrame, iss_floor: Option<SeqNum>) {
+        let core = &mut self.core;
+        let Some(listener) = core.listeners.find(&seg.tuple) else {
+            self.answer_closed(frame, seg, ResetCause::ClosedPort);
+            return;
+        };
+        if core.drain != Drain::No {
+            core.block.counters.drop_frame(DropReason::Draining);
+            self.port.free(frame);
+            return;
+        }
+        let isn = core.secret.isn(&seg.tuple, core.now);
+        let iss = iss_floor.map_or(isn, |floor| isn.max(floor));
+        let mut half = SynRcvd::new(seg, listener, iss, core.now);
+        half.traced = core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple));
+        let Some(key) = core.tables.add_half(half) else {
+            core.block.counters.drop_frame(DropReason::SynTableFull);
+            self.port.free(frame);
+            return;
+        };
+        let from = if iss_floor.is_some() { State::TimeWait } else { State::Listen };
+        let event = if iss_floor.is_some() { Event::NewerSyn } else { Event::Syn };
+        // The record is new; the listener (or the TIME_WAIT record) accounts for itself.
+        core.log.enter(from);
+        core.log.moved(from, event, State::SynReceived);
+        let traced = core.tables.half.get(key).is_some_and(|h| h.traced);
+        if traced {
+            let len = seg.payload_len();
+            core.trace(seg.tuple, State::Listen, Happening::Received { header: seg.header, len });
+            let _ = core.log.take_recent();
+            let moved = crate::tcp::state_log::Move { from, event, to: State::SynReceived };
+            core.trace(seg.tuple, State::SynReceived, Happening::Moved(moved));
+        }
+        self.send_syn_ack(key, Some(frame));
+    }
+
+    /// Sends the SYN-ACK of a half-open record, in `frame` if one is given.
+    pub(super) fn send_syn_ack(&mut self, key: u32, frame: Option<Frame>) {
+        let Some(half) = self.core.tables.half.get(key) else {
+            if let Some(f) = frame {
+                self.port.free(f);
+            }
+            return;
+        };
+        let header = half.syn_ack(&self.core.cfg, &self.core.secret, self.core.now);
+        self.send_half(key, frame, &header);
+    }
+
+    fn send_half(&mut self, key: u32, frame: Option<Frame>, header: &Header) {
+        let Some(frame) = frame.or_else(|| self.port.alloc()) else {
+            self.core.block.counters.drop_frame(DropReason::NoFrame);
+            return;
+        };
+        let Some(half) = self.core.tables.half.get(key) else {
+            self.port.free(frame);
+            return;
+        };
+        let (l2, tuple, traced) = (half.l2, half.tuple, half.traced);
+        let sent = self.core.send_bare(&mut self.port, frame, l2, &tuple, header);
+        if sent && traced {
+            self.core.trace(tuple, State::SynReceived, Happening::Sent { header: *header, len: 0 });
+        }
+    }
+
+    /// A segment for a half-open record.
+    pub(super) fn on_half_open(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
+        let core = &mut self.core;
+        let Some(half) = core.tables.half.get(key) else {
+            self.port.free(frame);
+            return;
+        };
+        match half.on_segment(&seg.header, seg.payload_len(), &core.cfg) {
+            HalfVerdict::SynAckAgain => {
+                core.block.counters.retransmit(Retransmission::SynAck);
+                self.send_syn_ack(key, Some(frame));
+            }
+            HalfVerdict::Promote => self.promote(key, frame, seg),
+            HalfVerdict::Ack => {
+                if core.stray_replies.take(core.now) {
+                    core.block.counters.challenge_acks += 1;
+                    let header = half.ack(&core.cfg, &core.secret, core.now);
+                    self.send_half(key, Some(frame), &header);
+                } else {
+                    core.block.counters.drop_frame(DropReason::ReplyBudget);
+                    self.port.free(frame);
+                }
+            }
+            HalfVerdict::Reset(seq) => {
+                core.block.counters.drop_frame(DropReason::BadAck);
+                self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
+            }
+            HalfVerdict::Remove => {
+                core.block.counters.resets_received[ResetCause::HalfOpen as usize] += 1;
+                core.log.moved(State::SynReceived, Event::Rst, State::Closed);
+                let _ = core.tables.remove_half(key);
+                self.port.free(frame);
+            }
+            HalfVerdict::Drop(reason) => {
+                core.block.counters.drop_frame(reason);
+                self.port.free(frame);
+            }
+        }
+    }
+
+    /// The handshake is complete: the half-open record becomes a connection, which then takes the segment.
+    fn promote(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
+        let core = &mut self.core;
+        if core.tables.conns.is_full() {
+            // The peer believes it is open; its data, or our SYN-ACK again, gives it another chance.
+            core.block.counters.drop_frame(DropReason::ConnTableFull);
+            self.port.free(frame);
+            return;
+        }
+        let Some(half) = core.tables.remove_half(key) else {
+            self.port.free(frame);
+            return;
+        };
+        let mut conn = Conn::from_half_open(&half, half.listener, &core.cfg, &core.secret, core.now);
+        if half.traced {
+            conn.flags.set(ConnFlags::TRACED);
+        }
+        match core.tables.add_conn(conn) {
+            Some(key) => self.on_conn(key, frame, seg),
+            None => self.port.free(frame),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The way of a received burst: parse and hash all, look all up, then process one after the other.
+//!
+//! The stages exist so that the cache misses of one burst overlap: the second pass touches the index and the records of
+//! up to 64 frames before the third works on any of them.
+
+use super::tables::Found;
+use super::trace::Happening;
+use super::{Core, Shard};
+use crate::drop::DropReason;
+use crate::metrics::block::ResetCause;
+use crate::port::{BURST, Frame, Port};
+use crate::tcp::conn::{ConnFlags, Env};
+use crate::tcp::input::Verdict;
+use crate::wire::{self, Flags, Header, IcmpError, IcmpKind, Options, Parsed, SeqNum, TcpFrame};
+
+/// A frame between the stages.
+struct Staged {
+    frame: Frame,
+    segment: TcpFrame,
+    hash: u64,
+}
+
+impl<P: Port> Shard<P> {
+    /// Takes a burst from the port and processes it. Returns how many frames there were.
+    pub(super) fn receive(&mut self) -> usize {
+        self.burst.clear();
+        let n = self.port.rx(&mut self.burst);
+        if n == 0 {
+            return 0;
+        }
+        let mut staged: [Option<Staged>; BURST] = [const { None }; BURST];
+        for (slot, frame) in staged.iter_mut().zip(self.burst.drain(..)) {
+            *slot = stage(&mut self.port, &mut self.core, frame);
+        }
+        for s in staged.iter().flatten() {
+            // Warms the index and the record; what is found may change while the burst is processed.
+            let _ = std::hint::black_box(self.core.tables.find(s.hash, &s.segment.tuple));
+        }
+        for s in staged.into_iter().flatten() {
+            let hops = self.mailbox.other_workers();
+            self.process(s, hops);
+        }
+        n
+    }
+
+    /// Processes frames that other workers passed on, up to `budget`. Returns how many.
+    pub(super) fn receive_forwarded(&mut self, budget: usize) -> usize {
+        let mut n = 0;
+        while n < budget {
+            let Some(f) = self.mailbox.forwarded() else { break };
+            n += 1;
+            self.core.block.counters.misdirected_in += 1;
+            let bytes = &f.bytes[..usize::from(f.len).min(f.bytes.len())];
+            let Some(mut frame) = self.port.alloc() else {
+                self.core.block.counters.drop_frame(DropReason::NoFrame);
+                continue;
+            };
+            let Some(room) = self.port.buffer(&mut frame).get_mut(..bytes.len()) else {
+                self.port.free(frame);
+                self.core.block.counters.drop_frame(DropReason::NoFrame);
+                continue;
+            };
+            room.copy_from_slice(bytes);
+            self.port.set_len(&mut frame, bytes.len());
+            if let Some(s) = stage(&mut self.port, &mut self.core, frame) {
+                self.process(s, f.hops.saturating_sub(1));
+            }
+        }
+        n
+    }
+
+    fn process(&mut self, s: Staged, hops: u8) {
+        match self.core.tables.find(s.hash, &s.segment.tuple) {
+            Found::Conn(key) => self.on_conn(key, s.frame, &s.segment),
+            Found::Half(key) => self.on_half_open(key, s.frame, &s.segment),
+            Found::Wait(key) => self.on_time_wait(key, s.frame, &s.segment),
+            Found::Nothing => self.on_nothing(s.frame, &s.segment, hops),
+        }
+    }
+
+    /// A segment for a connection.
+    pub(super) fn on_conn(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
+        let core = &mut self.core;
+        let Some(conn) = core.tables.conns.get_mut(key) else {
+            self.port.free(frame);
+            return;
+        };
+        let bytes = self.port.bytes(&frame);
+        let payload = bytes.get(usize::from(seg.payload.start)..usize::from(seg.payload.end)).unwrap_or(&[]);
+        let (tuple, traced) = (conn.tuple, conn.flags.has(ConnFlags::TRACED));
+        if traced {
+            // Moves of other connections.
+            let _ = core.log.take_recent();
+            core.trace(
+                tuple,
+                state_of(core, key),
+                Happening::Received { header: seg.header, len: payload.len() },
+            );
+        }
+        let Some(conn) = core.tables.conns.get_mut(key) else { return };
+        let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
+        let verdict = conn.on_segment(&mut env, &seg.header, payload);
+        match verdict {
+            Verdict::Accepted(d) => core.deliver(key, &d, payload),
+            Verdict::Dropped(reason) => core.block.counters.drop_frame(reason),
+            Verdict::Reset(seq) => {
+                self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
+                return;
+            }
+            Verdict::Ended => {}
+        }
+        if traced {
+            self.core.trace_moves(tuple);
+        }
+        self.settle(key, Some(frame));
+    }
+
+    /// A segment that belongs to nothing here.
+    fn on_nothing(&mut self, frame: Frame, seg: &TcpFrame, hops: u8) {
+        let f = seg.header.flags;
+        if f.syn() && !f.ack() && !f.rst() {
+            self.on_syn(frame, seg, None);
+            return;
+        }
+        if hops > 0 && self.pass_on(&frame, hops) {
+            self.port.free(frame);
+            return;
+        }
+        self.answer_closed(frame, seg, ResetCause::NoConnection);
+    }
+
+    /// Passes a frame on to the next worker. Returns whether it is on its way (or was dropped and counted).
+    fn pass_on(&mut self, frame: &Frame, hops: u8) -> bool {
+        if self.mailbox.forward(self.port.bytes(frame), hops) {
+            self.core.block.counters.misdirected_out += 1;
+        } else {
+            self.core.block.counters.drop_frame(DropReason::MailboxFull);
+        }
+        true
+    }
+
+    /// The answer of a `CLOSED` port (RFC 9293 §3.10.7.1), within the budget.
+    pub(super) fn answer_closed(&mut self, frame: Frame, seg: &TcpFrame, cause: ResetCause) {
+        let h = &seg.header;
+        if h.flags.rst() {
+            self.core.block.counters.drop_frame(DropReason::StrayReset);
+            self.port.free(frame);
+        } else if h.flags.ack() {
+            self.core.block.counters.drop_frame(DropReason::NoConnection);
+            self.reply_reset(frame, seg, h.ack, Flags::RST, SeqNum::new(0), cause);
+        } else {
+            self.core.block.counters.drop_frame(DropReason::NoConnection);
+            let ack = h.seq + seg.seg_len();
+            self.reply_reset(frame, seg, SeqNum::new(0), Flags::RST | Flags::ACK, ack, cause);
+        }
+    }
+
+    /// Answers a segment by a RST, in its own frame, within the budget.
+    pub(super) fn reply_reset(
+        &mut self,
+        frame: Frame,
+        seg: &TcpFrame,
+        seq: SeqNum,
+        flags: Flags,
+        ack: SeqNum,
+        cause: ResetCause,
+    ) {
+        if !self.core.stray_replies.take(self.core.now) {
+            self.core.block.counters.drop_frame(DropReason::ReplyBudget);
+            self.port.free(frame);
+            return;
+        }
+        let header = Header { seq, ack, flags, window: 0, options: Options::default() };
+        if self.core.send_bare(&mut self.port, frame, seg.l2.reply(), &seg.tuple, &header) {
+            self.core.block.counters.resets_sent[cause as usize] += 1;
+        }
+    }
+}
+
+/// Parses a frame and hashes its tuple; what is no TCP segment ends here.
+fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame) -> Option<Staged> {
+    match wire::parse(port.bytes(&frame), port.checksums()) {
+        Ok(Parsed::Tcp(segment)) => {
+            let hash = core.tables.hash(&segment.tuple);
+            Some(Staged { frame, segment, hash })
+        }
+        Ok(Parsed::Icmp(e)) => {
+            port.free(frame);
+            core.on_icmp(&e);
+            None
+        }
+        Err(reason) => {
+            port.free(frame);
+            core.block.counters.drop_frame(reason);
+            None
+        }
+    }
+}
+
+fn state_of(core: &Core, key: u32) -> crate::tcp::state::State {
+    core.tables.conns.get(key).map_or(crate::tcp::state::State::Closed, crate::tcp::Conn::state)
+}
+
+impl Core {
+    /// Puts the moves since the last look into the trace.
+    pub(super) fn trace_moves(&mut self, tuple: crate::wire::Tuple) {
+        let now = self.now;
+        if let Some(t) = &mut self.trace {
+            for m in self.log.take_recent() {
+                t.add(now, tuple, m.to, Happening::Moved(m));
+            }
+        }
+    }
+
+    /// An ICMP error: believed only when it quotes a sequence number in flight (RFC 5927 §4.1). None of them ends a
+    /// synchronized connection (RFC 5927 §5); a refused active open ends by its own retries.
+    fn on_icmp(&mut self, e: &IcmpError) {
+        let hash = self.tables.hash(&e.tuple);
+        let ours = match self.tables.find(hash, &e.tuple) {
+            Found::Conn(key) => self.tables.conns.get_mut(key).is_some_and(|c| c.quotes_flight(e.seq)),
+            Found::Half(key) => self.tables.half.get(key).is_some_and(|r| r.iss == e.seq),
+            Found::Wait(_) | Found::Nothing => false,
+        };
+        if !ours {
+            self.block.counters.drop_frame(DropReason::IcmpNotOurs);
+            return;
+        }
+        match e.kind {
+            IcmpKind::TooBig { .. } => self.block.counters.icmp_too_big += 1,
+            IcmpKind::Hard => self.block.counters.icmp_hard += 1,
+            IcmpKind::Soft => self.block.counters.icmp_soft += 1,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How a worker is reached: bounded lock-free queues (crossbeam), nothing else.
+//!
+//! ```text
+//!  control ──commands──▶ worker ──replies──▶ control          one pair a worker
+//!  worker i ──forwarded frames──▶ worker i+1 ──▶ ...           a ring of workers
+//! ```
+//!
+//! Who sends wakes the receiver, which may be asleep in poll(2); who finds a queue full counts the loss.
+
+use super::trace::Trace;
+use crate::metrics::block::Block;
+use crate::tcp::conn::ActiveOpen;
+use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
+
+/// Commands that may wait for a worker. The control plane sends a report request per second and little else.
+const COMMANDS: usize = 64;
+/// Forwarded frames that may wait for a worker: two bursts. A longer queue would only hide that RSS is wrong.
+const FORWARDED: usize = 128;
+/// Largest frame that is passed between workers: a full Ethernet frame with two tags.
+pub const FORWARD_BYTES: usize = 1526;
+
+/// What the control plane asks of a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Fill this block and send it back.
+    Report(Box<Block>),
+    /// Take no new connections and close the ones there are.
+    Drain,
+    /// Leave the loop.
+    Stop,
+    /// Record the segments of the connections that the trace names.
+    Trace(Box<Trace>),
+    /// Send the trace back.
+    TakeTrace,
+    /// Open a connection.
+    Connect(ActiveOpen),
+}
+
+/// What a worker answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// The report.
+    Report(Box<Block>),
+    /// The trace.
+    Trace(Box<Trace>),
+}
+
+/// A frame on its way to another worker.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// How many more workers may see it, the receiver included.
+    pub hops: u8,
+    /// Bytes in use.
+    pub len: u16,
+    /// The frame.
+    pub bytes: [u8; FORWARD_BYTES],
+}
+
+/// Wakes a worker that sleeps.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The control plane's end of a worker's mailbox.
+#[derive(Clone)]
+pub struct Handle {
+    commands: Arc<ArrayQueue<Command>>,
+    replies: Arc<ArrayQueue<Reply>>,
+    wake: Wake,
+}
+
+impl Handle {
+    /// Sends a command; gives it back when the worker has not taken the earlier ones.
+    ///
+    /// # Errors
+    /// The command, when the mailbox is full.
+    pub fn send(&self, command: Command) -> Result<(), Command> {
+        self.commands.push(command)?;
+        (self.wake)();
+        Ok(())
+    }
+
+    /// The next reply, if there is one.
+    #[must_use]
+    pub fn reply(&self) -> Option<Reply> {
+        self.replies.pop()
+    }
+}
+
+/// A worker's end of all its queues.
+pub struct Mailbox {
+    pub(super) commands: Arc<ArrayQueue<Command>>,
+    pub(super) replies: Arc<ArrayQueue<Reply>>,
+    forwarded: Arc<ArrayQueue<Forwarded>>,
+    next: Option<(Arc<ArrayQueue<Forwarded>>, Wake)>,
+    workers: u8,
+}
+
+impl Mailbox {
+    /// How many other workers a frame can be passed to.
+    #[must_use]
+    pub const fn other_workers(&self) -> u8 {
+        self.workers - 1
+    }
+
+    /// Passes a frame on. Returns whether there was room.
+    #[must_use]
+    pub fn forward(&self, bytes: &[u8], hops: u8) -> bool {
+        let Some((queue, wake)) = &self.next else { return false };
+        let mut f = Forwarded { hops, len: bytes.len() as u16, bytes: [0; FORWARD_BYTES] };
+        let Some(room) = f.bytes.get_mut(..bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        let was_empty = queue.is_empty();
+        if queue.push(f).is_err() {
+            return false;
+        }
+        if was_empty {
+            wake();
+        }
+        true
+    }
+
+    /// The next forwarded frame.
+    #[must_use]
+    pub fn forwarded(&self) -> Option<Forwarded> {
+        self.forwarded.pop()
+    }
+}
+
+/// Makes the mailboxes of a group of workers, given how each is woken, in order.
+#[must_use]
+pub fn mailboxes(wakes: &[Wake]) -> Vec<(Mailbox, Handle)> {
+    let workers = wakes.len();
+    let rings: Vec<Arc<ArrayQueue<Forwarded>>> =
+        (0..workers).map(|_| Arc::new(ArrayQueue::new(FORWARDED))).collect();
+    (0..workers)
+        .map(|i| {
+            let commands = Arc::new(ArrayQueue::new(COMMANDS));
+            let replies = Arc::new(ArrayQueue::new(COMMANDS));
+            let next = (i + 1) % workers;
+            let mailbox = Mailbox {
+                commands: Arc::clone(&commands),
+                replies: Arc::clone(&replies),
+                forwarded: Arc::clone(&rings[i]),
+                next: (workers > 1).then(|| (Arc::clone(&rings[next]), Arc::clone(&wakes[next]))),
+                workers: u8::try_from(workers).unwrap_or(u8::MAX),
+            };
+            (mailbox, Handle { commands, replies, wake: Arc::clone(&wakes[i]) })
+        })
+        .collect()
+}
+
+/// A waker that does nothing: for a worker that never sleeps, or one that is driven by hand.
+#[must_use]
+pub fn no_wake() -> Wake {
+    Arc::new(|| {})
+}

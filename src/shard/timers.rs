@@ -1,0 +1,90 @@
+//! The timers' share of a turn: connections, half-open records, and `TIME_WAIT` in bulk, each within a budget, so that
+//! a million records due in the same tick leave in slices while frames keep flowing.
+
+use super::Shard;
+use crate::metrics::block::Retransmission;
+use crate::port::Port;
+use crate::tcp::conn::{ConnFlags, Env};
+use crate::tcp::state::{Event, State};
+
+/// Connection timers per turn: each may send a segment, so no more than a burst.
+pub(super) const CONN_BUDGET: usize = 64;
+/// Half-open timers per turn: each sends a SYN-ACK.
+const HALF_BUDGET: usize = 64;
+/// `TIME_WAIT` records per turn. At some 20 ns each this is 20 microseconds between two receive bursts; a million due at
+/// once take a thousand turns. Fewer and the overhead of a turn shows; more and a frame waits longer.
+pub(super) const WAIT_BUDGET: usize = 1024;
+
+impl<P: Port> Shard<P> {
+    /// Runs what is due. Returns whether anything was.
+    pub(super) fn run_timers(&mut self) -> bool {
+        let ms = self.core.now.millis();
+        let conns = self.conn_timers(ms);
+        let half = self.half_timers(ms);
+        let waits = self.wait_timers(ms);
+        conns || half || waits
+    }
+
+    fn conn_timers(&mut self, ms: u64) -> bool {
+        self.due.clear();
+        self.core.tables.conn_wheel.advance(ms, CONN_BUDGET, &mut self.due);
+        let due = std::mem::take(&mut self.due);
+        for &key in &due {
+            let core = &mut self.core;
+            let Some(conn) = core.tables.conns.get_mut(key) else { continue };
+            let (tuple, traced) = (conn.tuple, conn.flags.has(ConnFlags::TRACED));
+            if traced {
+                let _ = core.log.take_recent();
+            }
+            let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
+            conn.on_timer(&mut env);
+            if traced {
+                core.trace_moves(tuple);
+            }
+            self.settle(key, None);
+        }
+        let any = !due.is_empty();
+        self.due = due;
+        any
+    }
+
+    fn half_timers(&mut self, ms: u64) -> bool {
+        self.due.clear();
+        self.core.tables.half_wheel.advance(ms, HALF_BUDGET, &mut self.due);
+        let due = std::mem::take(&mut self.due);
+        for &key in &due {
+            let core = &mut self.core;
+            let Some(half) = core.tables.half.get_mut(key) else { continue };
+            if half.on_timer(&core.cfg, core.now) {
+                let at = half.due.micros().div_ceil(1000);
+                core.tables.half_wheel.arm(key, at);
+                core.block.counters.retransmit(Retransmission::SynAck);
+                self.send_syn_ack(key, None);
+            } else {
+                core.log.moved(State::SynReceived, Event::Limit, State::Closed);
+                core.block.counters.half_open_given_up += 1;
+                let _ = core.tables.remove_half(key);
+            }
+        }
+        let any = !due.is_empty();
+        self.due = due;
+        any
+    }
+
+    fn wait_timers(&mut self, ms: u64) -> bool {
+        self.due.clear();
+        self.core.tables.wait_wheel.pop_due(ms, &mut self.due, WAIT_BUDGET);
+        self.core.expire_waits(&self.due);
+        !self.due.is_empty()
+    }
+
+    /// When the next timer is due, in milliseconds of the shared clock.
+    pub(super) fn next_timer_ms(&self) -> Option<u64> {
+        let t = &self.core.tables;
+        let ms = self.core.now.millis();
+        [t.conn_wheel.next_due_ms(ms), t.half_wheel.next_due_ms(ms), t.wait_wheel.next_due_ms()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,119 @@
+//! `TIME_WAIT`: how a connection enters it, what a late segment meets there, and how records leave in bulk.
+
+use super::trace::Happening;
+use super::{Core, Shard};
+use crate::drop::DropReason;
+use crate::port::{Frame, Port};
+use crate::tcp::state::{Event, State};
+use crate::tcp::state_log::Move;
+use crate::tcp::time_wait::{TimeWait, WaitVerdict};
+use crate::wire::TcpFrame;
+
+impl<P: Port> Shard<P> {
+    /// Both FINs are acknowledged and ours was first (or crossed): the connection is reported and only the small record
+    /// stays.
+    pub(super) fn enter_time_wait(&mut self, key: u32) {
+        let core = &mut self.core;
+        let Some(mut conn) = core.tables.remove_conn(key) else { return };
+        let record = conn.close_record(core.now);
+        let wait = TimeWait::new(&conn, &core.cfg, core.now);
+        core.report_close(&mut conn, &record);
+        if !core.tables.add_wait(wait) {
+            core.evict_oldest();
+            if !core.tables.add_wait(wait) {
+                // Not even the oldest could go: every slot waits for the wheel. The pair is not held.
+                core.log.moved(State::TimeWait, Event::Limit, State::Closed);
+                core.block.counters.time_wait_evicted += 1;
+                return;
+            }
+        }
+        let held = core.tables.held() as u64;
+        core.block.counters.time_wait_peak = core.block.counters.time_wait_peak.max(held);
+    }
+
+    /// A segment for a pair that is held.
+    pub(super) fn on_time_wait(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
+        let core = &mut self.core;
+        let Some(wait) = core.tables.wait(key).copied() else {
+            self.port.free(frame);
+            return;
+        };
+        if wait.traced {
+            let len = seg.payload_len();
+            core.trace(wait.tuple, State::TimeWait, Happening::Received { header: seg.header, len });
+        }
+        let verdict = wait.on_segment(&seg.header, seg.payload_len());
+        match verdict {
+            WaitVerdict::AckAndRestart => {
+                core.log.moved(State::TimeWait, Event::Fin, State::TimeWait);
+                let expires = core.now + core.cfg.time_wait;
+                core.tables.restart_wait(key, expires);
+                self.acknowledge_again(&wait, frame, seg);
+            }
+            WaitVerdict::Ack => {
+                core.block.counters.drop_frame(DropReason::OutOfWindow);
+                self.acknowledge_again(&wait, frame, seg);
+            }
+            WaitVerdict::IgnoreReset => {
+                core.log.moved(State::TimeWait, Event::Rst, State::TimeWait);
+                core.block.counters.drop_frame(DropReason::ResetInTimeWait);
+                self.port.free(frame);
+            }
+            WaitVerdict::Ignore => self.port.free(frame),
+            WaitVerdict::Reopen { iss_floor } => {
+                if core.listeners.find(&seg.tuple).is_none() {
+                    self.acknowledge_again(&wait, frame, seg);
+                    return;
+                }
+                core.tables.end_wait(key);
+                core.log.leave(State::TimeWait);
+                core.block.counters.time_wait_reopened += 1;
+                self.on_syn(frame, seg, Some(iss_floor));
+            }
+        }
+    }
+
+    fn acknowledge_again(&mut self, wait: &TimeWait, frame: Frame, seg: &TcpFrame) {
+        let core = &mut self.core;
+        if !core.stray_replies.take(core.now) {
+            core.block.counters.drop_frame(DropReason::ReplyBudget);
+            self.port.free(frame);
+            return;
+        }
+        let header = wait.ack(&core.secret, core.now);
+        let sent = core.send_bare(&mut self.port, frame, seg.l2.reply(), &wait.tuple, &header);
+        if sent && wait.traced {
+            self.core.trace(wait.tuple, State::TimeWait, Happening::Sent { header, len: 0 });
+        }
+    }
+}
+
+impl Core {
+    /// Makes room in a full table: the record that would expire first goes (t05).
+    fn evict_oldest(&mut self) {
+        while let Some(key) = self.tables.wait_wheel.pop_oldest() {
+            if self.tables.take_wait(key).is_some() {
+                self.log.moved(State::TimeWait, Event::Limit, State::Closed);
+                self.block.counters.time_wait_evicted += 1;
+                return;
+            }
+            // The slot of a record that ended early: it is free now, too.
+            if !self.tables.waits.is_full() {
+                return;
+            }
+        }
+    }
+
+    /// Expires the records that a wheel gave out.
+    pub(super) fn expire_waits(&mut self, due: &[u32]) {
+        for &key in due {
+            let Some(w) = self.tables.expire_wait(key, self.now) else { continue };
+            self.log.moved(State::TimeWait, Event::TwoMsl, State::Closed);
+            self.block.counters.time_wait_expired += 1;
+            if w.traced {
+                let m = Move { from: State::TimeWait, event: Event::TwoMsl, to: State::Closed };
+                self.trace(w.tuple, State::Closed, Happening::Moved(m));
+            }
+        }
+    }
+}

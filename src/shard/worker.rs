@@ -1,0 +1,72 @@
+//! A worker thread: one shard on one core, from its start to its last turn.
+//!
+//! The clock is read twice a turn here, and nowhere below. Idle policy: `Busy` never sleeps; `Adaptive` spins through
+//! [`SPIN_TURNS`] turns without work and then sleeps in the port until a frame, a wake-up or the next timer.
+
+use super::Shard;
+use crate::port::Port;
+use crate::time::Time;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Turns without work before an adaptive worker sleeps: some tens of microseconds, about what a wake-up by the kernel
+/// costs. More burns a core for nothing, less pays a wake-up for each frame of a slow stream.
+const SPIN_TURNS: u32 = 64;
+/// Longest sleep: bounds how late housekeeping can be when a wake-up is lost.
+const MAX_SLEEP: Duration = Duration::from_millis(100);
+
+/// What a worker does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Spin a little, then sleep until something happens.
+    Adaptive,
+    /// Never sleep: for a core that has nothing else to do.
+    Busy,
+}
+
+/// The clock of a process: microseconds since its start, the same for all workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// Starts at one second, so that nothing is due "before" the beginning.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        Time::from_micros(
+            1_000_000 + u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX / 2),
+        )
+    }
+}
+
+/// Turns the shard until it is told to stop. Returns it, so that its frames can be accounted for.
+///
+/// # Errors
+/// The port's fatal ones.
+pub fn run<P: Port>(mut shard: Shard<P>, clock: &Clock, idle: Idle) -> io::Result<Shard<P>> {
+    let mut quiet = 0;
+    let mut now = clock.now();
+    while !shard.stopped() {
+        let turn = shard.turn(now)?;
+        if turn.worked {
+            quiet = 0;
+        } else {
+            quiet += 1;
+        }
+        if idle == Idle::Adaptive && quiet > SPIN_TURNS {
+            let timeout = turn.next.since(now).min(MAX_SLEEP);
+            shard.wait(timeout)?;
+        }
+        let after = clock.now();
+        shard.account(turn.worked, after.micros() - now.micros());
+        now = after;
+    }
+    Ok(shard)
+}

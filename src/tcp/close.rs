@@ -1,0 +1,140 @@
+//! What ends a connection from this side: half-close, close, lingering close, abort, and the taking of the peer's FIN.
+//!
+//! A close is two independent handshakes: each side's FIN and its ACK. Here is only who asks for what; the FIN itself
+//! is sent by [`output`](super::output) once everything before it is sent.
+
+use super::conn::{Conn, ConnFlags, Env};
+use super::record::{Cause, ClosePath, First};
+use super::state::{Event, State};
+
+impl Conn {
+    /// Half-close: FIN after what was sent; receiving goes on.
+    pub fn shutdown(&mut self, env: &mut Env<'_>, cause: Cause) {
+        if !self.state().can_send() {
+            return;
+        }
+        if self.state() == State::SynSent {
+            self.end(Event::Close, ClosePath::Active, cause, env);
+            return;
+        }
+        if self.state() == State::CloseWait {
+            self.set_first(First::Peer);
+        } else {
+            self.set_first(First::Us);
+            self.set_cause(cause);
+        }
+        self.progress_at = env.now;
+        self.event(Event::Close, env);
+    }
+
+    /// Full close: nobody reads any more. Whether something is left unread is known only when the service's call
+    /// returns: [`Conn::check_unread`].
+    pub fn close(&mut self, env: &mut Env<'_>, cause: Cause) {
+        self.flags.set(ConnFlags::READ_CLOSED);
+        self.shutdown(env, cause);
+    }
+
+    /// After a full close with `unread` bytes that the service did not consume, the peer must know that they were not
+    /// read: RST (RFC 2525 §2.17).
+    pub fn check_unread(&mut self, env: &mut Env<'_>, unread: usize) {
+        let closed = self.flags.has(ConnFlags::READ_CLOSED) && !self.flags.has(ConnFlags::LINGER);
+        if closed && unread > 0 && self.state() != State::Closed {
+            self.reset(env, Cause::UnreadData);
+        }
+    }
+
+    /// Lingering close: what is unread and what still arrives is discarded, up to the limits.
+    pub fn close_lingering(&mut self, env: &mut Env<'_>, cause: Cause) {
+        if self.flags.has(ConnFlags::READ_CLOSED) {
+            return;
+        }
+        self.flags.set(ConnFlags::READ_CLOSED | ConnFlags::LINGER);
+        self.account.linger_until = env.now + env.cfg.limits(self.service).linger_time;
+        let unread = self.rcvbuf.unread();
+        self.account.discarded = unread as u32;
+        self.consume(env, unread);
+        self.shutdown(env, cause);
+    }
+
+    /// Abort asked by the service: RST, buffers dropped (§3.10.5).
+    pub fn abort(&mut self, env: &mut Env<'_>) {
+        self.reset(env, Cause::Abort);
+    }
+
+    /// Ends the connection with a RST of ours.
+    pub(super) fn reset(&mut self, env: &mut Env<'_>, cause: Cause) {
+        if self.state().synchronized() || self.state() == State::SynReceived {
+            self.flags.set(ConnFlags::SEND_RST);
+        }
+        self.set_first(First::Us);
+        self.end(Event::Abort, ClosePath::Reset, cause, env);
+    }
+
+    /// The peer's acceptable RST.
+    pub(super) fn take_reset(&mut self, env: &mut Env<'_>) {
+        self.set_first(First::Peer);
+        let cause = if self.state() == State::SynSent { Cause::Refused } else { Cause::PeerReset };
+        self.end(Event::Rst, ClosePath::Reset, cause, env);
+    }
+
+    /// A limit ends the connection. Where the peer may still hope for an answer, it gets a RST.
+    pub(super) fn limit(&mut self, env: &mut Env<'_>, cause: Cause) {
+        match self.state() {
+            State::Established | State::CloseWait => {
+                self.flags.set(ConnFlags::SEND_RST);
+                self.set_first(First::Us);
+            }
+            State::Closed
+            | State::Listen
+            | State::SynSent
+            | State::SynReceived
+            | State::FinWait1
+            | State::FinWait2
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait => {}
+        }
+        self.end(Event::Limit, ClosePath::Timeout, cause, env);
+    }
+
+    /// The end that is not graceful: the cause that ended it replaces the one that began the close, because it is
+    /// what an operator must hear of.
+    fn end(&mut self, event: Event, path: ClosePath, cause: Cause, env: &mut Env<'_>) {
+        if self.state() == State::Closed {
+            return;
+        }
+        self.account.cause = Some(cause);
+        self.account.ended_by = Some(path);
+        self.event(event, env);
+        self.rtx_at = crate::time::Time::NEVER;
+        self.ack_at = crate::time::Time::NEVER;
+    }
+
+    /// Takes the peer's FIN once everything before it is received (§3.10.7.4, eighth). Returns whether it was taken now.
+    pub fn take_fin(&mut self, env: &mut Env<'_>) -> bool {
+        if self.peer_fin != Some(self.rcv_nxt) || !self.state().can_receive() {
+            return false;
+        }
+        self.rcv_nxt += 1;
+        self.flags.set(ConnFlags::ACK_NOW);
+        if self.state() == State::Established {
+            self.set_first(First::Peer);
+            self.set_cause(Cause::Peer);
+        } else if self.state() == State::FinWait1 {
+            self.flags.set(ConnFlags::CROSSED);
+        }
+        self.event(Event::Fin, env);
+        if self.state() == State::TimeWait {
+            self.rtx_at = crate::time::Time::NEVER;
+        }
+        true
+    }
+
+    /// Whether the service is still to be told that the peer closed: its FIN is taken and all data is consumed.
+    #[must_use]
+    pub fn peer_closed_untold(&self) -> bool {
+        self.peer_fin.is_some_and(|f| f.before(self.rcv_nxt))
+            && self.rcvbuf.unread() == 0
+            && !self.flags.has(ConnFlags::TOLD_CLOSED)
+    }
+}

@@ -1,0 +1,115 @@
+//! What the protocol can be told: plain values, validated by `config`.
+
+use std::time::Duration;
+
+/// Settings of the TCP engine, shared by all connections of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpConfig {
+    /// How long `TIME_WAIT` is held: 2MSL (RFC 9293 §3.4.2).
+    pub time_wait: Duration,
+    /// Bound of `FIN_WAIT_2` once nobody reads any more.
+    pub fin_wait_2: Duration,
+    /// Bound of `CLOSE_WAIT`: how long a service may keep a connection whose peer has closed.
+    pub close_wait: Duration,
+    /// Retransmissions unanswered for this long end the connection (RFC 9293 §3.8.3, R2).
+    pub give_up: Duration,
+    /// How often a SYN or a SYN-ACK is sent again.
+    pub syn_retries: u8,
+    /// Most bytes a connection holds to send, unacknowledged ones included.
+    pub send_buffer: u32,
+    /// Most bytes a connection holds unread: the window that is offered.
+    pub receive_buffer: u32,
+    /// IP packet size in bytes that the interface takes.
+    pub mtu: u16,
+    /// IPv4 TTL and IPv6 hop limit.
+    pub ttl: u8,
+    /// Limits by service number; a service beyond the list has the default ones.
+    pub limits: Vec<Limits>,
+    /// Longest wait for a second segment before an ACK (RFC 9293 §3.8.6.3: under 0.5 s).
+    pub delayed_ack: Duration,
+    /// Nagle's algorithm (RFC 9293 §3.7.4).
+    pub nagle: bool,
+    /// Challenge ACKs, and ACKs to empty segments out of the window, a connection sends per second (RFC 5961 §7).
+    pub challenge_acks: u8,
+    /// RSTs and `TIME_WAIT` ACKs a worker sends per second to segments without a live connection.
+    pub stray_replies: u32,
+}
+
+/// What a listener may set for its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Established connections without traffic for this long are closed; zero is never.
+    pub idle: Duration,
+    /// Bytes a lingering close reads and discards before it resets.
+    pub linger_bytes: u32,
+    /// How long a lingering close reads and discards.
+    pub linger_time: Duration,
+}
+
+impl Limits {
+    /// For services that set none.
+    pub const DEFAULT: Self =
+        Self { idle: Duration::ZERO, linger_bytes: 1024 * 1024, linger_time: Duration::from_secs(30) };
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        Self {
+            time_wait: Duration::from_secs(60),
+            fin_wait_2: Duration::from_secs(60),
+            close_wait: Duration::from_secs(300),
+            give_up: Duration::from_secs(100),
+            syn_retries: 5,
+            send_buffer: 256 * 1024,
+            receive_buffer: 256 * 1024,
+            mtu: 1500,
+            ttl: 64,
+            limits: Vec::new(),
+            delayed_ack: Duration::from_millis(40),
+            nagle: false,
+            challenge_acks: 10,
+            stray_replies: 10_000,
+        }
+    }
+}
+
+/// Bytes of IPv4 and TCP header without options.
+const V4_HEADERS: u16 = 40;
+/// Bytes of IPv6 and TCP header without options.
+const V6_HEADERS: u16 = 60;
+/// The smallest MSS that is believed (RFC 9293 §3.7.1 sets no floor; a peer that offers less would make every
+/// byte a segment).
+pub const MIN_MSS: u16 = 88;
+/// Largest window shift (RFC 7323 §2.3).
+pub const MAX_WINDOW_SCALE: u8 = 14;
+
+impl TcpConfig {
+    /// The limits of a service's connections.
+    #[must_use]
+    pub fn limits(&self, service: u16) -> &Limits {
+        self.limits.get(usize::from(service)).unwrap_or(&Limits::DEFAULT)
+    }
+
+    /// The MSS option that is offered: what the interface takes, less headers without options (RFC 9293 §3.7.1).
+    #[must_use]
+    pub fn offered_mss(&self, v4: bool) -> u16 {
+        self.mtu.saturating_sub(if v4 { V4_HEADERS } else { V6_HEADERS }).max(MIN_MSS)
+    }
+
+    /// The MSS to send with, from the peer's option; without one the RFC's default (RFC 9293 §3.7.1).
+    #[must_use]
+    pub fn send_mss(&self, v4: bool, peer: Option<u16>) -> u16 {
+        let default = if v4 { 536 } else { 1220 };
+        peer.unwrap_or(default).max(MIN_MSS).min(self.offered_mss(v4))
+    }
+
+    /// The shift that lets the receive buffer be offered in 16 bits.
+    #[must_use]
+    pub fn window_scale(&self) -> u8 {
+        let mut shift = 0;
+        while shift < MAX_WINDOW_SCALE && (self.receive_buffer >> shift) > u32::from(u16::MAX) {
+            shift += 1;
+        }
+        shift
+    }
+}

@@ -1,0 +1,515 @@
+//! The record of a connection: sequence variables, buffers, timers, and the account of its close.
+//!
+//! The behaviour is in its neighbours: [`input`](super::input) takes segments, [`output`](super::output) makes them,
+//! [`close`](super::close) is what the service can ask for, [`timers`](super::timers) what time does. Only
+//! [`Conn::event`] changes the state.
+
+use super::chunk::ChunkPool;
+use super::config::TcpConfig;
+use super::congestion::NewReno;
+use super::isn::{Secret, ts_val};
+use super::record::{Cause, ClosePath, CloseRecord, ClosingTimes, First};
+use super::recvbuf::RecvBuf;
+use super::rtt::Rtt;
+use super::sendbuf::SendBuf;
+use super::state::{Event, State, Transition, transition};
+use super::state_log::StateLog;
+use super::syn_rcvd::SynRcvd;
+use crate::time::Time;
+use crate::wire::{L2, SeqNum, Tuple};
+
+/// What every call into a connection gets from its worker.
+pub struct Env<'a> {
+    /// Now.
+    pub now: Time,
+    /// Settings.
+    pub cfg: &'a TcpConfig,
+    /// The worker's chunks.
+    pub pool: &'a mut ChunkPool,
+    /// The worker's account of states and transitions.
+    pub log: &'a mut StateLog,
+}
+
+/// Facts of a connection that are true or false.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnFlags(u32);
+
+impl ConnFlags {
+    /// Both sides sent the timestamps option.
+    pub const TIMESTAMPS: u32 = 1;
+    /// Both sides sent SACK-permitted.
+    pub const SACK: u32 = 1 << 1;
+    /// An ACK is owed now.
+    pub const ACK_NOW: u32 = 1 << 2;
+    /// The first unacknowledged segment is to be sent again now (fast retransmit).
+    pub const RETRANSMIT: u32 = 1 << 3;
+    /// A SYN or SYN-ACK is to be sent (again).
+    pub const SEND_SYN: u32 = 1 << 4;
+    /// A window probe is to be sent.
+    pub const PROBE: u32 = 1 << 5;
+    /// A small segment may be sent although silly-window avoidance would wait.
+    pub const FORCE: u32 = 1 << 6;
+    /// Our FIN is acknowledged.
+    pub const FIN_ACKED: u32 = 1 << 7;
+    /// The service closed for good: nobody reads.
+    pub const READ_CLOSED: u32 = 1 << 8;
+    /// A lingering close is reading and discarding.
+    pub const LINGER: u32 = 1 << 9;
+    /// `send` took less than offered; the service wants to hear of free space.
+    pub const SEND_BLOCKED: u32 = 1 << 10;
+    /// Data flowed after the first FIN.
+    pub const HALF_CLOSE: u32 = 1 << 11;
+    /// The FINs crossed.
+    pub const CROSSED: u32 = 1 << 12;
+    /// The service was told that the peer closed.
+    pub const TOLD_CLOSED: u32 = 1 << 13;
+    /// The service was told that the connection is open.
+    pub const TOLD_OPEN: u32 = 1 << 14;
+    /// A RST is to be sent when the record goes.
+    pub const SEND_RST: u32 = 1 << 15;
+    /// Segments and transitions of this connection are traced.
+    pub const TRACED: u32 = 1 << 16;
+    /// The connection waits in the worker's output queue.
+    pub const QUEUED: u32 = 1 << 17;
+    /// A segment is being timed for the round trip.
+    pub const TIMING: u32 = 1 << 18;
+    /// Opened from here.
+    pub const ACTIVE: u32 = 1 << 19;
+    /// The ACK that is owed is a challenge ACK.
+    pub const CHALLENGE: u32 = 1 << 20;
+
+    /// Whether a flag is set.
+    #[must_use]
+    pub const fn has(self, f: u32) -> bool {
+        self.0 & f != 0
+    }
+    /// Sets a flag.
+    pub const fn set(&mut self, f: u32) {
+        self.0 |= f;
+    }
+    /// Clears a flag.
+    pub const fn clear(&mut self, f: u32) {
+        self.0 &= !f;
+    }
+    /// Reads and clears a flag.
+    pub const fn take(&mut self, f: u32) -> bool {
+        let was = self.has(f);
+        self.clear(f);
+        was
+    }
+}
+
+/// Listener number of a connection that was opened from here.
+pub const NO_LISTENER: u16 = u16::MAX;
+
+/// What the close record is made of.
+#[derive(Clone, Debug)]
+pub(super) struct CloseAccount {
+    pub(super) opened_at: Time,
+    pub(super) handshake: std::time::Duration,
+    pub(super) state_since: Time,
+    pub(super) times: ClosingTimes,
+    pub(super) first: Option<First>,
+    pub(super) cause: Option<Cause>,
+    pub(super) fin_retransmissions: u32,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    /// Bytes a lingering close has discarded.
+    pub(super) discarded: u32,
+    /// When a lingering close ends.
+    pub(super) linger_until: Time,
+    /// RST or limit ended it; decides the path.
+    pub(super) ended_by: Option<ClosePath>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Its name.
+    pub tuple: Tuple,
+    /// Link layer of what we send.
+    pub l2: L2,
+    state: State,
+    /// Number of the service that serves it.
+    pub service: u16,
+    /// Number of the listener, or [`NO_LISTENER`].
+    pub listener: u16,
+    /// The service's word.
+    pub user: u32,
+    /// Facts.
+    pub flags: ConnFlags,
+
+    // Send sequence space (§3.3.1).
+    pub(super) iss: SeqNum,
+    pub(super) snd_una: SeqNum,
+    /// Next to send; goes back to `snd_una` after a timeout.
+    pub(super) snd_nxt: SeqNum,
+    /// One past the highest sequence number ever sent.
+    pub(super) snd_max: SeqNum,
+    pub(super) snd_wnd: u32,
+    pub(super) max_snd_wnd: u32,
+    pub(super) snd_wl1: SeqNum,
+    pub(super) snd_wl2: SeqNum,
+    pub(super) snd_scale: u8,
+    pub(super) rcv_scale: u8,
+    /// Largest payload plus options of a segment.
+    pub(super) mss: u16,
+    pub(super) congestion: NewReno,
+    pub(super) rtt: Rtt,
+    /// The byte whose acknowledgment ends the timed round trip, and when it was sent.
+    pub(super) timed_seq: SeqNum,
+    pub(super) timed_at: Time,
+
+    // Receive sequence space.
+    pub(super) rcv_nxt: SeqNum,
+    /// Right edge of the window as advertised; never moves left (§3.8.6.2.2).
+    pub(super) rcv_adv: SeqNum,
+    pub(super) last_ack_sent: SeqNum,
+    pub(super) ts_recent: u32,
+    pub(super) ts_recent_at: Time,
+    pub(super) ts_offset: u32,
+    /// Sequence number of the peer's FIN once known, in order or not.
+    pub(super) peer_fin: Option<SeqNum>,
+    /// Full segments received since the last ACK.
+    pub(super) unacked_segments: u8,
+
+    pub(super) sndbuf: SendBuf,
+    pub(super) rcvbuf: RecvBuf,
+
+    // Deadlines.
+    pub(super) rtx_at: Time,
+    pub(super) ack_at: Time,
+    pub(super) last_rx: Time,
+    /// When `snd_una` last moved, or what is unanswered was first sent.
+    pub(super) progress_at: Time,
+    pub(super) syn_tries: u8,
+    /// Budget of challenge ACKs: the second it is for and how many were sent in it.
+    pub(super) challenge_second: u32,
+    pub(super) challenges: u8,
+
+    pub(super) account: CloseAccount,
+}
+
+/// How a connection is opened from here.
+#[derive(Clone, Copy, Debug)]
+pub struct ActiveOpen {
+    /// Its name.
+    pub tuple: Tuple,
+    /// Link layer of what we send.
+    pub l2: L2,
+    /// Number of the service.
+    pub service: u16,
+    /// The service's word.
+    pub user: u32,
+}
+
+impl Conn {
+    /// A connection opened from here, about to send its SYN.
+    #[must_use]
+    pub fn connect(open: &ActiveOpen, secret: &Secret, env: &mut Env<'_>) -> Self {
+        let iss = secret.isn(&open.tuple, env.now);
+        let mut c = Self::blank(open.tuple, open.l2, iss, env.cfg, env.now);
+        c.service = open.service;
+        c.user = open.user;
+        c.ts_offset = secret.ts_offset(&open.tuple);
+        c.rcv_scale = env.cfg.window_scale();
+        c.flags.set(ConnFlags::ACTIVE | ConnFlags::SEND_SYN);
+        c.event(Event::ActiveOpen, env);
+        c
+    }
+
+    /// The connection that a half-open record becomes when its ACK arrives; the ACK is then given to
+    /// [`Conn::on_segment`](super::input), which completes the handshake.
+    #[must_use]
+    pub fn from_half_open(half: &SynRcvd, service: u16, cfg: &TcpConfig, secret: &Secret, now: Time) -> Self {
+        let mut c = Self::blank(half.tuple, half.l2, half.iss, cfg, now);
+        c.state = State::SynReceived;
+        c.service = service;
+        c.listener = half.listener;
+        c.snd_nxt = half.iss + 1;
+        c.snd_max = c.snd_nxt;
+        c.snd_wl1 = half.irs;
+        c.rcv_nxt = half.irs + 1;
+        c.last_ack_sent = c.rcv_nxt;
+        c.rcv_adv = c.rcv_nxt + half.offered_window(cfg);
+        c.set_peer_options(half.peer_mss, half.peer_scale, cfg);
+        if half.sack {
+            c.flags.set(ConnFlags::SACK);
+        }
+        if let Some(ts) = half.ts_recent {
+            c.flags.set(ConnFlags::TIMESTAMPS);
+            c.ts_recent = ts;
+            c.ts_recent_at = now;
+            c.ts_offset = secret.ts_offset(&half.tuple);
+        }
+        c.account.opened_at = half.since;
+        c
+    }
+
+    fn blank(tuple: Tuple, l2: L2, iss: SeqNum, cfg: &TcpConfig, now: Time) -> Self {
+        let mss = cfg.send_mss(tuple.is_v4(), None);
+        Self {
+            tuple,
+            l2,
+            state: State::Closed,
+            service: 0,
+            listener: NO_LISTENER,
+            user: 0,
+            flags: ConnFlags::default(),
+            iss,
+            snd_una: iss,
+            snd_nxt: iss,
+            snd_max: iss,
+            snd_wnd: 0,
+            max_snd_wnd: 0,
+            snd_wl1: SeqNum::new(0),
+            snd_wl2: SeqNum::new(0),
+            snd_scale: 0,
+            rcv_scale: 0,
+            mss,
+            congestion: NewReno::new(mss, iss),
+            rtt: Rtt::default(),
+            timed_seq: iss,
+            timed_at: now,
+            rcv_nxt: SeqNum::new(0),
+            rcv_adv: SeqNum::new(0),
+            last_ack_sent: SeqNum::new(0),
+            ts_recent: 0,
+            ts_recent_at: now,
+            ts_offset: 0,
+            peer_fin: None,
+            unacked_segments: 0,
+            sndbuf: SendBuf::default(),
+            rcvbuf: RecvBuf::default(),
+            rtx_at: Time::NEVER,
+            ack_at: Time::NEVER,
+            last_rx: now,
+            progress_at: now,
+            syn_tries: 0,
+            challenge_second: 0,
+            challenges: 0,
+            account: CloseAccount {
+                opened_at: now,
+                handshake: std::time::Duration::ZERO,
+                state_since: now,
+                times: ClosingTimes::default(),
+                first: None,
+                cause: None,
+                fin_retransmissions: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                discarded: 0,
+                linger_until: Time::NEVER,
+                ended_by: None,
+            },
+        }
+    }
+
+    /// Takes what the peer's SYN offered: its MSS, and its window shift if both sides scale (RFC 7323 §2.2).
+    pub(super) fn set_peer_options(&mut self, mss: Option<u16>, scale: Option<u8>, cfg: &TcpConfig) {
+        self.mss = cfg.send_mss(self.tuple.is_v4(), mss);
+        self.congestion = NewReno::new(self.mss, self.iss);
+        match scale {
+            Some(s) => {
+                self.snd_scale = s.min(super::config::MAX_WINDOW_SCALE);
+                self.rcv_scale = cfg.window_scale();
+            }
+            None => {
+                self.snd_scale = 0;
+                self.rcv_scale = 0;
+            }
+        }
+    }
+
+    /// The state.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// The one place that changes the state: does what the table says, counts it, and keeps the account of the close.
+    pub(super) fn event(&mut self, event: Event, env: &mut Env<'_>) {
+        let from = self.state;
+        let spent = env.now.since(self.account.state_since);
+        match transition(from, event) {
+            Transition::To(to) => {
+                let times = &mut self.account.times;
+                match from {
+                    State::FinWait1 => times.fin_wait_1 += spent,
+                    State::FinWait2 => times.fin_wait_2 += spent,
+                    State::CloseWait => times.close_wait += spent,
+                    State::Closing => times.closing += spent,
+                    State::LastAck => times.last_ack += spent,
+                    State::Closed
+                    | State::Listen
+                    | State::SynSent
+                    | State::SynReceived
+                    | State::Established
+                    | State::TimeWait => {}
+                }
+                self.account.state_since = env.now;
+                self.state = to;
+                env.log.moved(from, event, to);
+            }
+            Transition::Stay => env.log.moved(from, event, from),
+            Transition::Impossible => env.log.impossible(from, event),
+        }
+    }
+
+    /// Whether the connection was opened from here.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        self.flags.has(ConnFlags::ACTIVE)
+    }
+
+    /// One past the last byte the service has sent; our FIN has this number.
+    pub(super) fn data_end(&self) -> SeqNum {
+        self.data_base() + self.sndbuf.len() as u32
+    }
+
+    /// Sequence number of the first byte in the send buffer.
+    pub(super) fn data_base(&self) -> SeqNum {
+        if self.snd_una == self.iss { self.iss + 1 } else { self.snd_una }
+    }
+
+    /// Bytes of sequence space sent and unacknowledged.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.snd_max - self.snd_una
+    }
+
+    /// Bytes in the send buffer.
+    #[must_use]
+    pub fn unsent_or_unacknowledged(&self) -> usize {
+        self.sndbuf.len()
+    }
+
+    /// Bytes the send buffer would take.
+    #[must_use]
+    pub fn send_space(&self, cfg: &TcpConfig) -> usize {
+        if self.state.can_send() { (cfg.send_buffer as usize).saturating_sub(self.sndbuf.len()) } else { 0 }
+    }
+
+    /// Next byte expected from the peer.
+    #[must_use]
+    pub const fn rcv_nxt(&self) -> SeqNum {
+        self.rcv_nxt
+    }
+
+    /// One past the highest sequence number sent.
+    #[must_use]
+    pub const fn snd_max(&self) -> SeqNum {
+        self.snd_max
+    }
+
+    /// Our initial sequence number.
+    #[must_use]
+    pub const fn iss(&self) -> SeqNum {
+        self.iss
+    }
+
+    /// The last timestamp of the peer, when timestamps are in use.
+    #[must_use]
+    pub fn ts_recent(&self) -> Option<u32> {
+        self.flags.has(ConnFlags::TIMESTAMPS).then_some(self.ts_recent)
+    }
+
+    /// Our timestamp now.
+    pub(super) fn ts_val(&self, now: Time) -> u32 {
+        ts_val(now, self.ts_offset)
+    }
+
+    /// Bytes received and not yet consumed by the service.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.rcvbuf.unread()
+    }
+
+    /// The next contiguous unread bytes.
+    #[must_use]
+    pub fn front<'p>(&self, pool: &'p ChunkPool) -> &'p [u8] {
+        self.rcvbuf.front(pool)
+    }
+
+    /// Takes `n` unread bytes out of the buffer.
+    pub fn consume(&mut self, env: &mut Env<'_>, n: usize) {
+        self.rcvbuf.consume(env.pool, n);
+        self.maybe_update_window(env.cfg);
+    }
+
+    /// Appends bytes to send; remembers when it took fewer, so that the service hears of free space.
+    pub fn send(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
+        if !self.state.can_send() {
+            return 0;
+        }
+        let n = self.sndbuf.append(env.pool, bytes, env.cfg.send_buffer as usize);
+        if n < bytes.len() {
+            self.flags.set(ConnFlags::SEND_BLOCKED);
+        }
+        n
+    }
+
+    /// Keeps in-order bytes the service did not consume. Returns how many the pool had room for.
+    pub fn keep(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
+        if bytes.is_empty() { 0 } else { self.rcvbuf.append(env.pool, bytes) }
+    }
+
+    /// Whether a sequence number quoted by an ICMP error is in flight (RFC 5927 §4.1).
+    #[must_use]
+    pub fn quotes_flight(&self, seq: SeqNum) -> bool {
+        seq.at_or_after(self.snd_una) && seq.before(self.snd_max)
+    }
+
+    /// From the SYN to the acknowledgment of our SYN-ACK, for a connection opened by a peer.
+    #[must_use]
+    pub const fn handshake_time(&self) -> std::time::Duration {
+        self.account.handshake
+    }
+
+    /// The cause of the close; the first one stays.
+    pub(super) fn set_cause(&mut self, cause: Cause) {
+        self.account.cause.get_or_insert(cause);
+    }
+
+    /// Who was first; the first one stays.
+    pub(super) fn set_first(&mut self, first: First) {
+        self.account.first.get_or_insert(first);
+    }
+
+    /// The record of a connection that entered `TIME_WAIT` or `CLOSED`.
+    #[must_use]
+    pub fn close_record(&self, now: Time) -> CloseRecord {
+        let a = &self.account;
+        let crossed = self.flags.has(ConnFlags::CROSSED);
+        let path = a.ended_by.unwrap_or(if crossed {
+            ClosePath::Simultaneous
+        } else if self.flags.has(ConnFlags::HALF_CLOSE) {
+            ClosePath::HalfClose
+        } else if a.first == Some(First::Peer) {
+            ClosePath::Passive
+        } else {
+            ClosePath::Active
+        });
+        CloseRecord {
+            tuple: self.tuple,
+            listener: (self.listener != NO_LISTENER).then_some(self.listener),
+            opened_at: a.opened_at,
+            closed_at: now,
+            path,
+            first: if crossed { First::Both } else { a.first.unwrap_or(First::Nobody) },
+            cause: a.cause.unwrap_or(Cause::Service),
+            fin_retransmissions: a.fin_retransmissions,
+            times: a.times,
+            unacknowledged: self.sndbuf.len() as u32,
+            bytes_in: a.bytes_in,
+            bytes_out: a.bytes_out,
+            time_wait: self.state == State::TimeWait,
+        }
+    }
+
+    /// Gives all chunks back; the record can then be dropped.
+    pub fn release(&mut self, pool: &mut ChunkPool) {
+        self.sndbuf.clear(pool);
+        self.rcvbuf.clear(pool);
+    }
+}

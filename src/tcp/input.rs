@@ -1,0 +1,475 @@
+//! What a segment does to a connection: RFC 9293 §3.10.7.3 (`SYN_SENT`) and §3.10.7.4 (all later states), with
+//! RFC 5961's rules against forgeries and RFC 7323's timestamps.
+//!
+//! A segment passes the checks in the RFC's order; each either ends it with a [`DropReason`] (and perhaps an ACK that
+//! is owed), or lets it through to the next. What remains is a [`Delivery`]: in-order bytes for the service, which the
+//! caller hands over and reports back by [`Conn::received`] before it asks for the FIN by [`Conn::take_fin`].
+
+use super::congestion::AckVerdict;
+use super::conn::{Conn, ConnFlags, Env};
+use super::record::{Cause, First};
+use super::recvbuf::Refused;
+use super::state::{Event, State};
+use crate::drop::DropReason;
+use crate::time::Time;
+use crate::wire::{Header, SeqNum};
+use std::ops::Range;
+use std::time::Duration;
+
+/// After this long without a newer timestamp, the stored one says nothing any more (RFC 7323 §5.5: 24 days).
+const TS_RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
+
+/// What became of a segment.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// It was good.
+    Accepted(Delivery),
+    /// It was not used; an answer, if one is due, is already owed by the connection.
+    Dropped(DropReason),
+    /// It must be answered by a RST with this sequence number; the connection stays (§3.10.7.3, first; §3.10.7.4).
+    Reset(SeqNum),
+    /// It ended the connection.
+    Ended,
+}
+
+/// What an accepted segment brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Bytes of the payload that are next in order; empty for none.
+    pub in_order: Range<usize>,
+    /// Send space was freed, or our FIN acknowledged.
+    pub acknowledged: bool,
+    /// Why some or all of the payload was not kept, if so.
+    pub lost: Option<DropReason>,
+}
+
+/// The outcome of one check: go on, or stop with a verdict.
+type Check = Result<(), Verdict>;
+
+impl Conn {
+    /// Processes a segment. `payload` is the segment's text.
+    pub fn on_segment(&mut self, env: &mut Env<'_>, h: &Header, payload: &[u8]) -> Verdict {
+        let verdict = match self.state() {
+            State::SynSent => self.in_syn_sent(env, h, payload),
+            State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => self.in_synchronized(env, h, payload),
+            State::Closed | State::Listen | State::TimeWait => {
+                Err(Verdict::Dropped(DropReason::NoConnection))
+            }
+        };
+        match verdict {
+            Ok(delivery) => Verdict::Accepted(delivery),
+            Err(v) => v,
+        }
+    }
+
+    fn in_syn_sent(&mut self, env: &mut Env<'_>, h: &Header, payload: &[u8]) -> Result<Delivery, Verdict> {
+        let acceptable = h.flags.ack() && h.ack.after(self.iss) && h.ack.at_or_before(self.snd_max);
+        if h.flags.ack() && !acceptable {
+            return Err(if h.flags.rst() {
+                Verdict::Dropped(DropReason::BadReset)
+            } else {
+                Verdict::Reset(h.ack)
+            });
+        }
+        if h.flags.rst() {
+            if !acceptable {
+                return Err(Verdict::Dropped(DropReason::BadReset));
+            }
+            self.take_reset(env);
+            return Err(Verdict::Ended);
+        }
+        if !h.flags.syn() {
+            return Err(Verdict::Dropped(DropReason::NoConnection));
+        }
+        self.last_rx = env.now;
+        self.take_syn(env, h);
+        if !acceptable {
+            // Simultaneous open (§3.5, figure 7): our SYN goes again, with the ACK of theirs.
+            self.event(Event::Syn, env);
+            self.snd_nxt = self.iss;
+            self.flags.set(ConnFlags::SEND_SYN);
+            return Ok(Delivery::default());
+        }
+        self.snd_una = h.ack;
+        self.handshake_acknowledged(env, h);
+        self.snd_wnd = u32::from(h.window);
+        self.max_snd_wnd = self.snd_wnd;
+        self.event(Event::SynAck, env);
+        self.account.opened_at = env.now;
+        self.flags.set(ConnFlags::ACK_NOW);
+        let mut d = self.take_text(env, h, self.rcv_nxt, payload);
+        d.acknowledged = true;
+        Ok(d)
+    }
+
+    /// The peer's SYN: where its sequence space begins, and its options.
+    fn take_syn(&mut self, env: &mut Env<'_>, h: &Header) {
+        self.rcv_nxt = h.seq + 1;
+        self.last_ack_sent = self.rcv_nxt;
+        self.snd_wl1 = h.seq;
+        self.snd_wl2 = h.ack;
+        self.set_peer_options(h.options.mss, h.options.window_scale, env.cfg);
+        self.rcv_adv = self.rcv_nxt + env.cfg.receive_buffer.min(u32::from(u16::MAX));
+        if h.options.sack_permitted {
+            self.flags.set(ConnFlags::SACK);
+        }
+        if let Some(ts) = h.options.timestamps {
+            self.flags.set(ConnFlags::TIMESTAMPS);
+            self.ts_recent = ts.val;
+            self.ts_recent_at = env.now;
+        }
+    }
+
+    /// Our SYN is acknowledged: the first round trip is known, and the timer stops.
+    fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
+        self.time_round_trip(env.now, h);
+        self.rtt.answered();
+        self.rtx_at = Time::NEVER;
+        self.progress_at = env.now;
+    }
+
+    fn in_synchronized(
+        &mut self,
+        env: &mut Env<'_>,
+        h: &Header,
+        payload: &[u8],
+    ) -> Result<Delivery, Verdict> {
+        self.check_timestamp(env, h)?;
+        self.check_sequence(env, h, payload.len())?;
+        self.check_reset(env, h)?;
+        self.check_syn(env, h)?;
+        if !h.flags.ack() {
+            return Err(Verdict::Dropped(DropReason::NoAck));
+        }
+        self.remember_timestamp(env.now, h);
+        self.last_rx = env.now;
+        let acknowledged = self.check_ack(env, h, payload.len())?;
+        if self.state() == State::Closed {
+            return Err(Verdict::Ended);
+        }
+        self.check_unwanted(env, h, payload.len())?;
+        let mut delivery = self.take_text(env, h, h.seq, payload);
+        delivery.acknowledged = acknowledged;
+        Ok(delivery)
+    }
+
+    /// PAWS (RFC 7323 §5.3 R1) and the rule that timestamps, once negotiated, are on every segment (§3.2).
+    fn check_timestamp(&mut self, env: &Env<'_>, h: &Header) -> Check {
+        if !self.flags.has(ConnFlags::TIMESTAMPS) || h.flags.rst() {
+            return Ok(());
+        }
+        let Some(ts) = h.options.timestamps else { return Err(Verdict::Dropped(DropReason::Paws)) };
+        let older = (ts.val.wrapping_sub(self.ts_recent) as i32) < 0;
+        if older && env.now.since(self.ts_recent_at) < TS_RECENT_VALID {
+            self.flags.set(ConnFlags::ACK_NOW);
+            return Err(Verdict::Dropped(DropReason::Paws));
+        }
+        Ok(())
+    }
+
+    /// `TS.Recent` moves when the segment covers what was last acknowledged (RFC 7323 §4.3).
+    fn remember_timestamp(&mut self, now: Time, h: &Header) {
+        if let Some(ts) = h.options.timestamps
+            && self.flags.has(ConnFlags::TIMESTAMPS)
+            && h.seq.at_or_before(self.last_ack_sent)
+            && (ts.val.wrapping_sub(self.ts_recent) as i32) >= 0
+        {
+            self.ts_recent = ts.val;
+            self.ts_recent_at = now;
+        }
+    }
+
+    /// First check of §3.10.7.4: some of the segment lies in the window.
+    fn check_sequence(&mut self, env: &Env<'_>, h: &Header, payload: usize) -> Check {
+        let len = h.seg_len(payload);
+        let wnd = self.rcv_adv.bytes_since(self.rcv_nxt);
+        let end = h.seq + len;
+        let acceptable = if len == 0 {
+            h.seq == self.rcv_nxt || (h.seq.after(self.rcv_nxt) && h.seq.before(self.rcv_adv))
+        } else if wnd == 0 {
+            // Nothing fits, but the ACK counts, and a FIN needs no buffer (§3.10.7.4: special allowance).
+            h.seq == self.rcv_nxt
+        } else {
+            h.seq.before(self.rcv_adv) && end.after(self.rcv_nxt)
+        };
+        if acceptable {
+            return Ok(());
+        }
+        if !h.flags.rst() {
+            // What carries something may be a retransmission whose ACK was lost: always answered. What is empty is
+            // answered within a budget, or two confused ends would ACK each other for ever.
+            if len > 0 && !h.flags.syn() {
+                self.flags.set(ConnFlags::ACK_NOW);
+            } else {
+                self.challenge(env);
+            }
+        }
+        Err(Verdict::Dropped(if h.flags.rst() { DropReason::BadReset } else { DropReason::OutOfWindow }))
+    }
+
+    /// RFC 5961 §3.2: a RST counts only at exactly `rcv_nxt`.
+    fn check_reset(&mut self, env: &mut Env<'_>, h: &Header) -> Check {
+        if !h.flags.rst() {
+            return Ok(());
+        }
+        if h.seq == self.rcv_nxt {
+            self.take_reset(env);
+            return Err(Verdict::Ended);
+        }
+        self.challenge(env);
+        Err(Verdict::Dropped(DropReason::BadReset))
+    }
+
+    /// RFC 5961 §4.2: a SYN never ends a synchronized connection; it is answered with where we are.
+    fn check_syn(&mut self, env: &mut Env<'_>, h: &Header) -> Check {
+        if !h.flags.syn() {
+            return Ok(());
+        }
+        self.event(Event::Syn, env);
+        if self.state() == State::SynReceived && h.seq + 1 == self.rcv_nxt && !h.flags.ack() {
+            self.snd_nxt = self.iss;
+            self.flags.set(ConnFlags::SEND_SYN);
+        } else {
+            self.challenge(env);
+        }
+        Err(Verdict::Dropped(DropReason::SynInWindow))
+    }
+
+    /// Owes an ACK within this connection's budget for the second (RFC 5961 §7, CVE-2016-5696: the budget is the
+    /// connection's own, so nobody else can read it).
+    fn challenge(&mut self, env: &Env<'_>) {
+        let second = (env.now.millis() / 1000) as u32;
+        if self.challenge_second != second {
+            self.challenge_second = second;
+            self.challenges = 0;
+        }
+        if self.challenges < env.cfg.challenge_acks {
+            self.challenges += 1;
+            self.flags.set(ConnFlags::ACK_NOW | ConnFlags::CHALLENGE);
+        }
+    }
+
+    /// Fifth check of §3.10.7.4. Returns whether something new was acknowledged.
+    fn check_ack(&mut self, env: &mut Env<'_>, h: &Header, payload: usize) -> Result<bool, Verdict> {
+        if self.state() == State::SynReceived {
+            if !(h.ack.after(self.snd_una) && h.ack.at_or_before(self.snd_max)) {
+                return Err(Verdict::Reset(h.ack));
+            }
+            self.event(Event::AckOfSyn, env);
+            self.account.handshake = env.now.since(self.account.opened_at);
+            self.account.opened_at = env.now;
+            self.snd_una = self.iss + 1;
+            self.snd_nxt = self.snd_nxt.max(self.snd_una);
+            self.handshake_acknowledged(env, h);
+            self.snd_wl1 = h.seq;
+            self.snd_wl2 = h.ack;
+            self.snd_wnd = u32::from(h.window) << self.snd_scale;
+            self.max_snd_wnd = self.max_snd_wnd.max(self.snd_wnd);
+            if h.ack == self.snd_una {
+                return Ok(true);
+            }
+        }
+        // RFC 5961 §5.2, and §3.10.7.4 for an ACK of what was never sent.
+        let oldest = self.snd_una - self.max_snd_wnd.max(u32::from(u16::MAX));
+        if h.ack.after(self.snd_max) || h.ack.before(oldest) {
+            self.challenge(env);
+            return Err(Verdict::Dropped(DropReason::BadAck));
+        }
+        let duplicate = h.ack == self.snd_una
+            && payload == 0
+            && !h.flags.fin()
+            && self.in_flight() > 0
+            && u32::from(h.window) << self.snd_scale == self.snd_wnd;
+        self.update_send_window(h);
+        if h.ack.after(self.snd_una) {
+            self.acknowledge(env, h);
+            return Ok(true);
+        }
+        if duplicate
+            && self.congestion.on_duplicate(self.snd_una, self.snd_max, self.in_flight())
+                == AckVerdict::Retransmit
+        {
+            self.flags.set(ConnFlags::RETRANSMIT);
+        }
+        Ok(false)
+    }
+
+    fn update_send_window(&mut self, h: &Header) {
+        let newer = self.snd_wl1.before(h.seq) || (self.snd_wl1 == h.seq && self.snd_wl2.at_or_before(h.ack));
+        if h.ack.at_or_after(self.snd_una) && newer {
+            let was = self.snd_wnd;
+            self.snd_wnd = u32::from(h.window) << self.snd_scale;
+            self.max_snd_wnd = self.max_snd_wnd.max(self.snd_wnd);
+            self.snd_wl1 = h.seq;
+            self.snd_wl2 = h.ack;
+            if was == 0 && self.snd_wnd > 0 && self.in_flight() == 0 {
+                // The persist timer has done its work.
+                self.rtx_at = Time::NEVER;
+                self.rtt.answered();
+            }
+        }
+    }
+
+    /// New data, or our FIN, is acknowledged.
+    fn acknowledge(&mut self, env: &mut Env<'_>, h: &Header) {
+        let acked = h.ack - self.snd_una;
+        let data = acked.min(self.sndbuf.len() as u32);
+        let fin = acked > data && !self.flags.has(ConnFlags::FIN_ACKED);
+        self.sndbuf.ack(env.pool, data as usize);
+        self.account.bytes_out += u64::from(data);
+        self.time_round_trip(env.now, h);
+        self.rtt.answered();
+        self.snd_una = h.ack;
+        self.snd_nxt = self.snd_nxt.max(h.ack);
+        self.progress_at = env.now;
+        let flight = self.in_flight();
+        if self.congestion.on_ack(h.ack, acked, flight) == AckVerdict::Retransmit {
+            self.flags.set(ConnFlags::RETRANSMIT);
+        } else {
+            self.flags.clear(ConnFlags::RETRANSMIT);
+        }
+        self.rtx_at = if flight == 0 { Time::NEVER } else { env.now + self.rtt.rto() };
+        if fin {
+            self.flags.set(ConnFlags::FIN_ACKED);
+            self.event(Event::AckOfFin, env);
+        }
+    }
+
+    /// Takes a round-trip sample: from the timed segment if it is covered, else from the echoed timestamp when a
+    /// retransmission made the former ambiguous (RFC 7323 §4.1; Karn's rule holds for the former).
+    fn time_round_trip(&mut self, now: Time, h: &Header) {
+        if self.flags.has(ConnFlags::TIMING) && h.ack.after(self.timed_seq) {
+            self.flags.clear(ConnFlags::TIMING);
+            self.rtt.sample(now.since(self.timed_at));
+        } else if let Some(ts) = h.options.timestamps
+            && self.flags.has(ConnFlags::TIMESTAMPS)
+            && self.rtt.backed_off()
+        {
+            let ms = self.ts_val(now).wrapping_sub(ts.ecr);
+            if ms < 60_000 {
+                self.rtt.sample(Duration::from_millis(u64::from(ms)));
+            }
+        }
+    }
+
+    /// Data for a service that has closed for good is answered by RST (§3.6.1, RFC 2525 §2.17), unless it lingers.
+    fn check_unwanted(&mut self, env: &mut Env<'_>, h: &Header, payload: usize) -> Check {
+        let fresh = payload > 0 && (h.seq + payload as u32).after(self.rcv_nxt);
+        let wanted = !self.flags.has(ConnFlags::READ_CLOSED) || self.flags.has(ConnFlags::LINGER);
+        if !fresh || wanted || !self.state().can_receive() {
+            return Ok(());
+        }
+        self.reset(env, Cause::DataAfterClose);
+        Err(Verdict::Ended)
+    }
+
+    /// Seventh and eighth check of §3.10.7.4: the text, and the FIN's place. `seq` is where `payload` begins.
+    fn take_text(&mut self, env: &mut Env<'_>, h: &Header, seq: SeqNum, payload: &[u8]) -> Delivery {
+        let mut d = Delivery::default();
+        if !self.state().can_receive() {
+            if h.seg_len(payload.len()) > 0 {
+                self.flags.set(ConnFlags::ACK_NOW);
+                d.lost = Some(DropReason::AfterFin);
+            }
+            return d;
+        }
+        let edge = match self.peer_fin {
+            Some(fin) => fin.min(self.rcv_adv),
+            None => self.rcv_adv,
+        };
+        let text_end = seq + payload.len() as u32;
+        if h.flags.fin()
+            && self.peer_fin.is_none()
+            && (text_end.before(self.rcv_adv) || text_end == self.rcv_nxt)
+        {
+            self.peer_fin = Some(text_end);
+        }
+        if payload.is_empty() {
+            if h.flags.fin() && text_end != self.rcv_nxt {
+                self.flags.set(ConnFlags::ACK_NOW);
+            }
+            return d;
+        }
+        let start = seq.max(self.rcv_nxt);
+        let end = text_end.min(edge);
+        if !end.after(start) {
+            self.flags.set(ConnFlags::ACK_NOW);
+            d.lost = Some(if text_end.after(edge) && self.peer_fin.is_some_and(|f| f == edge) {
+                DropReason::AfterFin
+            } else {
+                DropReason::OutOfWindow
+            });
+            return d;
+        }
+        if text_end.after(end) {
+            // Cut at the window's edge, or bytes beyond the FIN: the peer hears how far it was taken.
+            self.flags.set(ConnFlags::ACK_NOW);
+        }
+        if matches!(self.state(), State::FinWait1 | State::FinWait2) {
+            self.flags.set(ConnFlags::HALF_CLOSE);
+        }
+        let range = (start - seq) as usize..(end - seq) as usize;
+        if start == self.rcv_nxt {
+            d.in_order = range;
+        } else {
+            self.keep_out_of_order(env, start, &payload[range], &mut d);
+        }
+        d
+    }
+
+    fn keep_out_of_order(&mut self, env: &mut Env<'_>, seq: SeqNum, bytes: &[u8], d: &mut Delivery) {
+        // At once, so that the sender counts duplicates (RFC 5681 §4.2).
+        self.flags.set(ConnFlags::ACK_NOW);
+        match self.rcvbuf.insert(env.pool, self.rcv_nxt, seq, bytes) {
+            Ok(()) => {}
+            Err(Refused::NoChunk) => d.lost = Some(DropReason::NoChunk),
+            Err(Refused::OutOfSpan) => d.lost = Some(DropReason::OutOfWindow),
+            Err(Refused::TooManyRanges) => d.lost = Some(DropReason::OutOfOrderLimit),
+        }
+    }
+
+    /// The caller kept or consumed `n` in-order bytes of a delivery: `rcv_nxt` moves on, over what was received out of
+    /// order too, and an ACK becomes due.
+    pub fn received(&mut self, env: &mut Env<'_>, n: usize) {
+        if n == 0 {
+            return;
+        }
+        self.rcv_nxt += n as u32;
+        let joined = self.rcvbuf.advance(env.pool, self.rcv_nxt);
+        self.rcv_nxt += joined;
+        self.account.bytes_in += n as u64 + u64::from(joined);
+        self.unacked_segments = self.unacked_segments.saturating_add(1);
+        if joined > 0 || self.unacked_segments >= 2 || self.rcvbuf.buffered_ooo() > 0 {
+            self.flags.set(ConnFlags::ACK_NOW);
+        } else if self.ack_at == Time::NEVER {
+            self.ack_at = env.now + env.cfg.delayed_ack;
+        }
+    }
+
+    /// The pool had no room for in-order bytes: they will come again, and the peer is told where we stand.
+    pub fn refused(&mut self) {
+        self.flags.set(ConnFlags::ACK_NOW);
+    }
+
+    /// Counts bytes that a lingering close discards; beyond the limit the patience ends with a RST.
+    pub fn discard(&mut self, env: &mut Env<'_>, n: usize) {
+        self.account.discarded = self.account.discarded.saturating_add(n as u32);
+        if self.account.discarded > env.cfg.limits(self.service).linger_bytes {
+            self.set_first(First::Us);
+            self.reset(env, Cause::LingerLimit);
+        }
+    }
+
+    /// Whether what arrives is read and discarded.
+    #[must_use]
+    pub const fn lingers(&self) -> bool {
+        self.flags.has(ConnFlags::LINGER)
+    }
+}

@@ -1,0 +1,306 @@
+//! What a connection has to say now, one segment at a time (RFC 9293 §3.8, §3.7.4, RFC 5681, RFC 7323).
+//!
+//! [`Conn::next_segment`] is asked until it answers `None`. It assumes that what it returns is sent: the caller makes
+//! sure of a frame before it asks. Payload is named by its place in the send buffer; the caller copies it straight
+//! into the frame ([`Conn::copy_payload`]).
+
+use super::chunk::ChunkPool;
+use super::config::TcpConfig;
+use super::conn::{Conn, ConnFlags, Env};
+use super::state::State;
+use crate::time::Time;
+use crate::wire::tcp::{MAX_SACK_BLOCKS, Timestamps};
+use crate::wire::{Flags, Header, Options, SeqNum};
+
+/// Why a segment was sent again: the `kind` label of `finwheel_retransmissions_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Retransmission {
+    /// SYN of an active open.
+    Syn,
+    /// SYN-ACK of a half-open connection.
+    SynAck,
+    /// Data, after a timeout.
+    DataTimeout,
+    /// Data, after three duplicate acknowledgments.
+    DataFast,
+    /// A segment whose only new sequence number is the FIN.
+    Fin,
+    /// A zero-window probe.
+    Probe,
+}
+
+impl Retransmission {
+    /// All kinds in counter order.
+    pub const ALL: [Self; 6] =
+        [Self::Syn, Self::SynAck, Self::DataTimeout, Self::DataFast, Self::Fin, Self::Probe];
+    /// The value of the `kind` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Syn => "syn",
+            Self::SynAck => "syn_ack",
+            Self::DataTimeout => "data_timeout",
+            Self::DataFast => "data_fast",
+            Self::Fin => "fin",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// A segment to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Header and options.
+    pub header: Header,
+    /// Where the payload begins in the send buffer.
+    pub offset: usize,
+    /// Bytes of payload.
+    pub len: usize,
+    /// Set when sequence numbers go out again.
+    pub retransmission: Option<Retransmission>,
+    /// Set when it is a challenge ACK (RFC 5961).
+    pub challenge: bool,
+}
+
+impl Conn {
+    /// The next segment that is due, or `None`.
+    pub fn next_segment(&mut self, env: &Env<'_>) -> Option<Outgoing> {
+        let out = match self.state() {
+            State::Closed | State::Listen => None,
+            State::SynSent | State::SynReceived => self.next_syn(env),
+            State::Established | State::FinWait1 | State::CloseWait | State::Closing | State::LastAck => {
+                self.next_data(env).or_else(|| self.next_bare(env))
+            }
+            State::FinWait2 | State::TimeWait => self.next_bare(env),
+        }?;
+        if out.header.flags.ack() {
+            self.flags.clear(ConnFlags::ACK_NOW);
+            self.ack_at = Time::NEVER;
+            self.unacked_segments = 0;
+            self.last_ack_sent = self.rcv_nxt;
+        }
+        Some(out)
+    }
+
+    /// Whether [`Conn::next_segment`] could have something to say without looking at the buffers.
+    #[must_use]
+    pub fn copy_payload(&self, pool: &ChunkPool, out: &Outgoing, into: &mut [u8]) -> usize {
+        let n = out.len.min(into.len());
+        self.sndbuf.copy_out(pool, out.offset, &mut into[..n])
+    }
+
+    fn next_syn(&mut self, env: &Env<'_>) -> Option<Outgoing> {
+        if !self.flags.take(ConnFlags::SEND_SYN) {
+            // A half-open connection may owe a challenge ACK.
+            return if self.state() == State::SynReceived { self.next_bare(env) } else { None };
+        }
+        let again = self.snd_max.after(self.iss);
+        self.snd_nxt = self.iss + 1;
+        self.snd_max = self.snd_max.max(self.snd_nxt);
+        if !again {
+            self.time_from(self.iss, env.now);
+            self.progress_at = env.now;
+        }
+        self.rtx_at = env.now + self.rtt.rto();
+        let syn_ack = self.state() == State::SynReceived;
+        let peer_scaled = self.rcv_scale > 0 || !syn_ack;
+        let header = Header {
+            seq: self.iss,
+            ack: if syn_ack { self.rcv_nxt } else { SeqNum::new(0) },
+            flags: if syn_ack { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            window: env.cfg.receive_buffer.min(u32::from(u16::MAX)) as u16,
+            options: Options {
+                mss: Some(env.cfg.offered_mss(self.tuple.is_v4())),
+                window_scale: peer_scaled.then(|| env.cfg.window_scale()),
+                sack_permitted: !syn_ack || self.flags.has(ConnFlags::SACK),
+                timestamps: (!syn_ack || self.flags.has(ConnFlags::TIMESTAMPS))
+                    .then(|| Timestamps { val: self.ts_val(env.now), ecr: self.ts_recent }),
+                ..Options::default()
+            },
+        };
+        let kind = if syn_ack { Retransmission::SynAck } else { Retransmission::Syn };
+        Some(Outgoing { header, offset: 0, len: 0, retransmission: again.then_some(kind), challenge: false })
+    }
+
+    /// Data and FIN: first what is to be sent again, then what is new.
+    fn next_data(&mut self, env: &Env<'_>) -> Option<Outgoing> {
+        let base = self.data_base();
+        let end = self.data_end();
+        let fin_due = !self.state().can_send() && !self.flags.has(ConnFlags::FIN_ACKED);
+        let options = self.options(env);
+        let room = self.room(&options);
+        if self.flags.take(ConnFlags::RETRANSMIT) && self.in_flight() > 0 {
+            let len = self.sndbuf.len().min(room).min((self.snd_max - base) as usize);
+            let fin = fin_due && base + len as u32 == end && self.snd_max.after(end);
+            if len > 0 || fin {
+                self.flags.clear(ConnFlags::TIMING);
+                self.rtx_at = env.now + self.rtt.rto();
+                return Some(self.segment(env, base, 0, len, fin, options, Some(Retransmission::DataFast)));
+            }
+        }
+        if self.snd_nxt.after(end) {
+            return None;
+        }
+        let offset = self.snd_nxt - base;
+        let unsent = self.sndbuf.len() - offset as usize;
+        let window = self.snd_wnd.min(self.congestion.window());
+        let usable = window.saturating_sub(offset) as usize;
+        let len = unsent.min(usable).min(room);
+        let fin = fin_due && len == unsent;
+        if !fin && !self.worth_sending(env.cfg, len, unsent, offset) {
+            return None;
+        }
+        if fin && len == 0 && unsent > 0 {
+            return None;
+        }
+        self.flags.clear(ConnFlags::FORCE);
+        let seq = self.snd_nxt;
+        let new_end = seq + len as u32 + u32::from(fin);
+        let again = seq.before(self.snd_max);
+        let kind = if len == 0 { Retransmission::Fin } else { Retransmission::DataTimeout };
+        if !again {
+            if self.in_flight() == 0 {
+                self.progress_at = env.now;
+            }
+            self.time_from(seq, env.now);
+        }
+        self.snd_nxt = new_end;
+        self.snd_max = self.snd_max.max(new_end);
+        if self.rtx_at == Time::NEVER || again {
+            self.rtx_at = env.now + self.rtt.rto();
+        }
+        Some(self.segment(env, seq, offset as usize, len, fin, options, again.then_some(kind)))
+    }
+
+    /// Silly-window avoidance and Nagle (§3.8.6.2.1, §3.7.4): full segments, the last piece, or half the largest
+    /// window the peer ever offered.
+    fn worth_sending(&self, cfg: &TcpConfig, len: usize, unsent: usize, in_flight: u32) -> bool {
+        if len == 0 {
+            return false;
+        }
+        let full = len >= usize::from(self.mss) - MAX_DATA_OPTIONS;
+        let last = len == unsent && (!cfg.nagle || in_flight == 0);
+        full || last || len as u32 >= self.max_snd_wnd / 2 || self.flags.has(ConnFlags::FORCE)
+    }
+
+    #[allow(clippy::too_many_arguments)] // One private call site each for new and repeated segments.
+    fn segment(
+        &mut self,
+        env: &Env<'_>,
+        seq: SeqNum,
+        offset: usize,
+        len: usize,
+        fin: bool,
+        options: Options,
+        retransmission: Option<Retransmission>,
+    ) -> Outgoing {
+        let mut flags = Flags::ACK;
+        if fin {
+            flags = flags | Flags::FIN;
+        }
+        if len > 0 && offset + len == self.sndbuf.len() {
+            flags = flags | Flags::PSH;
+        }
+        if retransmission.is_some() && fin {
+            self.account.fin_retransmissions += 1;
+        }
+        if len > 0 && retransmission.is_none() && self.state() == State::CloseWait {
+            self.flags.set(ConnFlags::HALF_CLOSE);
+        }
+        self.flags.clear(ConnFlags::CHALLENGE);
+        let window = self.advertise(env.cfg);
+        let header = Header { seq, ack: self.rcv_nxt, flags, window, options };
+        Outgoing { header, offset, len, retransmission, challenge: false }
+    }
+
+    /// An ACK alone, or a window probe (§3.8.6.1): a segment just left of the window, which the peer must answer with
+    /// where it stands.
+    fn next_bare(&mut self, env: &Env<'_>) -> Option<Outgoing> {
+        let probe = self.flags.take(ConnFlags::PROBE);
+        if !probe && !self.flags.has(ConnFlags::ACK_NOW) {
+            return None;
+        }
+        let challenge = self.flags.take(ConnFlags::CHALLENGE) && !probe;
+        let seq = if probe { self.snd_una - 1 } else { self.snd_max };
+        let options = self.options(env);
+        let window = self.advertise(env.cfg);
+        let header = Header { seq, ack: self.rcv_nxt, flags: Flags::ACK, window, options };
+        let retransmission = probe.then_some(Retransmission::Probe);
+        Some(Outgoing { header, offset: 0, len: 0, retransmission, challenge })
+    }
+
+    /// The RST that ends this connection (§3.10.5): at the next sequence number to be sent, so that it is exactly what
+    /// the peer expects or within its window.
+    #[must_use]
+    pub fn reset_header(&self) -> Header {
+        Header {
+            seq: self.snd_max,
+            ack: self.rcv_nxt,
+            flags: Flags::RST | Flags::ACK,
+            window: 0,
+            options: Options::default(),
+        }
+    }
+
+    /// Options of a segment of a synchronized connection: timestamps, and what was received out of order (RFC 2018 §4).
+    fn options(&self, env: &Env<'_>) -> Options {
+        let mut o = Options::default();
+        if self.flags.has(ConnFlags::TIMESTAMPS) {
+            o.timestamps = Some(Timestamps { val: self.ts_val(env.now), ecr: self.ts_recent });
+        }
+        if self.flags.has(ConnFlags::SACK) && self.rcvbuf.buffered_ooo() > 0 {
+            let most = if o.timestamps.is_some() { MAX_SACK_BLOCKS - 1 } else { MAX_SACK_BLOCKS };
+            for (slot, range) in o.sack.iter_mut().zip(self.rcvbuf.ranges(env.pool)).take(most) {
+                *slot = range;
+                o.sack_len += 1;
+            }
+        }
+        o
+    }
+
+    /// Payload bytes that fit beside the options: the MSS counts both (RFC 6691).
+    fn room(&self, options: &Options) -> usize {
+        usize::from(self.mss).saturating_sub(crate::wire::options_len(options))
+    }
+
+    /// The window field: how far the right edge is from `rcv_nxt`. The edge moves only right, and only by a worthwhile
+    /// step (§3.8.6.2.2).
+    fn advertise(&mut self, cfg: &TcpConfig) -> u16 {
+        let free = cfg.receive_buffer.saturating_sub(self.rcvbuf.unread() as u32);
+        let limit = u32::from(u16::MAX) << self.rcv_scale;
+        let scaled = (free.min(limit) >> self.rcv_scale) << self.rcv_scale;
+        let candidate = self.rcv_nxt + scaled;
+        let step = (cfg.receive_buffer / 2).min(u32::from(self.mss));
+        if candidate.after(self.rcv_adv) && candidate - self.rcv_adv >= step {
+            self.rcv_adv = candidate;
+        }
+        // Rounded up: an edge that was promised at another offset must not move left by the scale's rounding.
+        let promised = self.rcv_adv.bytes_since(self.rcv_nxt);
+        let units = (promised + ((1 << self.rcv_scale) - 1)) >> self.rcv_scale;
+        units.min(u32::from(u16::MAX)) as u16
+    }
+
+    /// The service read: if the window the peer sees is small and could now be much larger, it must hear of it.
+    pub(super) fn maybe_update_window(&mut self, cfg: &TcpConfig) {
+        let free = cfg.receive_buffer.saturating_sub(self.rcvbuf.unread() as u32);
+        let seen = self.rcv_adv.bytes_since(self.rcv_nxt);
+        let worth = (2 * u32::from(self.mss)).min(cfg.receive_buffer / 2);
+        if self.state().can_receive() && seen < cfg.receive_buffer / 2 && free >= seen + worth {
+            self.flags.set(ConnFlags::ACK_NOW);
+        }
+    }
+
+    /// Times the round trip of the segment at `seq` unless one is being timed.
+    fn time_from(&mut self, seq: SeqNum, now: Time) {
+        if !self.flags.has(ConnFlags::TIMING) {
+            self.flags.set(ConnFlags::TIMING);
+            self.timed_seq = seq;
+            self.timed_at = now;
+        }
+    }
+}
+
+/// Options a data segment can carry: timestamps and three SACK blocks (RFC 2018 §3).
+const MAX_DATA_OPTIONS: usize = 40;
+const _: () = assert!(MAX_DATA_OPTIONS < super::config::MIN_MSS as usize);

@@ -1,0 +1,88 @@
+//! A worker's account of its connections' states: population, transitions, and the last moves of a traced one.
+//!
+//! Written by [`Conn::event`](super::conn::Conn) alone (and by the shard for the records that are no `Conn`), so the
+//! gauges of the metrics are the states themselves and not a second book.
+
+use super::state::{Event, State};
+
+/// Moves kept between two looks of the tracer. A segment causes three at most (ACK of SYN, ACK of FIN, FIN), a
+/// service's answer one more.
+const RECENT: usize = 8;
+
+/// One move of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// State before.
+    pub from: State,
+    /// What happened.
+    pub event: Event,
+    /// State after.
+    pub to: State,
+}
+
+/// The account.
+#[derive(Clone, Debug)]
+pub struct StateLog {
+    /// Connections and records by state; `CLOSED` is not counted.
+    pub population: [u64; State::COUNT],
+    /// How often each (state, event) pair happened.
+    pub transitions: [[u64; Event::COUNT]; State::COUNT],
+    /// Events the table calls impossible.
+    pub impossible: u64,
+    recent: [Option<Move>; RECENT],
+    recent_len: usize,
+}
+
+impl Default for StateLog {
+    fn default() -> Self {
+        Self {
+            population: [0; State::COUNT],
+            transitions: [[0; Event::COUNT]; State::COUNT],
+            impossible: 0,
+            recent: [None; RECENT],
+            recent_len: 0,
+        }
+    }
+}
+
+impl StateLog {
+    /// A connection moved (or stayed, when `from` is `to`).
+    pub fn moved(&mut self, from: State, event: Event, to: State) {
+        self.transitions[from as usize][event as usize] += 1;
+        self.leave(from);
+        self.enter(to);
+        if let Some(slot) = self.recent.get_mut(self.recent_len) {
+            *slot = Some(Move { from, event, to });
+            self.recent_len += 1;
+        }
+    }
+
+    /// The engine let an event reach a state that cannot have it: counted, and loud in tests.
+    pub fn impossible(&mut self, state: State, event: Event) {
+        self.impossible += 1;
+        debug_assert!(false, "{event:?} in {state:?}");
+    }
+
+    /// A record in this state came to be.
+    pub fn enter(&mut self, state: State) {
+        if state != State::Closed {
+            self.population[state as usize] += 1;
+        }
+    }
+
+    /// A record in this state is gone.
+    pub fn leave(&mut self, state: State) {
+        if state != State::Closed {
+            let p = &mut self.population[state as usize];
+            debug_assert!(*p > 0, "population of {state:?} below zero");
+            *p = p.saturating_sub(1);
+        }
+    }
+
+    /// Takes the moves since the last call, oldest first.
+    pub fn take_recent(&mut self) -> impl Iterator<Item = Move> + use<> {
+        let moves = self.recent;
+        let n = std::mem::take(&mut self.recent_len);
+        moves.into_iter().take(n).flatten()
+    }
+}

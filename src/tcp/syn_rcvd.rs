@@ -1,0 +1,172 @@
+//! A half-open connection: what is kept between a SYN for a listener and the ACK that completes the handshake
+//! (RFC 9293 §3.10.7.2, and §3.10.7.4 for `SYN_RECEIVED` after a passive open).
+//!
+//! Its timestamp offset is not stored but derived from the tuple by the keyed hash.
+
+use super::config::TcpConfig;
+use super::isn::{Secret, ts_val};
+use crate::drop::DropReason;
+use crate::time::Time;
+use crate::wire::tcp::Timestamps;
+use crate::wire::{Flags, Header, L2, Options, SeqNum, TcpFrame, Tuple};
+use std::time::Duration;
+
+/// First wait before a SYN-ACK is sent again (RFC 6298 §2.1); it doubles each time.
+const SYN_ACK_RTO: Duration = Duration::from_secs(1);
+
+/// A half-open connection.
+#[derive(Clone, Debug)]
+pub struct SynRcvd {
+    /// Its name.
+    pub tuple: Tuple,
+    /// Link layer of what we send.
+    pub l2: L2,
+    /// When the SYN came.
+    pub since: Time,
+    /// When the SYN-ACK is due again.
+    pub due: Time,
+    /// The peer's initial sequence number.
+    pub irs: SeqNum,
+    /// Ours.
+    pub iss: SeqNum,
+    /// The peer's timestamp, if it sent one.
+    pub ts_recent: Option<u32>,
+    /// Number of the listener.
+    pub listener: u16,
+    /// The peer's MSS option.
+    pub peer_mss: Option<u16>,
+    /// The peer's window scale option.
+    pub peer_scale: Option<u8>,
+    /// The peer permits SACK.
+    pub sack: bool,
+    /// How often the SYN-ACK was sent again.
+    pub tries: u8,
+    /// Segments of this handshake are traced.
+    pub traced: bool,
+}
+
+/// What a segment does to a half-open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum HalfVerdict {
+    /// The same SYN again, or a segment that shows the SYN-ACK was lost: send it again.
+    SynAckAgain,
+    /// The handshake is complete: make a connection and give it the segment.
+    Promote,
+    /// Answer with an ACK of where we are.
+    Ack,
+    /// Answer with a RST of this sequence number; the record stays.
+    Reset(SeqNum),
+    /// The peer took it back: drop the record.
+    Remove,
+    /// Not used.
+    Drop(DropReason),
+}
+
+impl SynRcvd {
+    /// From a SYN for a listener.
+    #[must_use]
+    pub fn new(f: &TcpFrame, listener: u16, iss: SeqNum, now: Time) -> Self {
+        let o = &f.header.options;
+        Self {
+            tuple: f.tuple,
+            l2: f.l2.reply(),
+            since: now,
+            due: now + SYN_ACK_RTO,
+            irs: f.header.seq,
+            iss,
+            ts_recent: o.timestamps.map(|t| t.val),
+            listener,
+            peer_mss: o.mss,
+            peer_scale: o.window_scale,
+            sack: o.sack_permitted,
+            tries: 0,
+            traced: false,
+        }
+    }
+
+    /// The window field of the SYN-ACK: never scaled (RFC 7323 §2.2).
+    #[must_use]
+    pub fn offered_window(&self, cfg: &TcpConfig) -> u32 {
+        cfg.receive_buffer.min(u32::from(u16::MAX))
+    }
+
+    /// The SYN-ACK. Options are offered only where the peer offered them.
+    #[must_use]
+    pub fn syn_ack(&self, cfg: &TcpConfig, secret: &Secret, now: Time) -> Header {
+        Header {
+            seq: self.iss,
+            ack: self.irs + 1,
+            flags: Flags::SYN | Flags::ACK,
+            window: self.offered_window(cfg) as u16,
+            options: Options {
+                mss: Some(cfg.offered_mss(self.tuple.is_v4())),
+                window_scale: self.peer_scale.map(|_| cfg.window_scale()),
+                sack_permitted: self.sack,
+                timestamps: self.timestamps(secret, now),
+                ..Options::default()
+            },
+        }
+    }
+
+    /// An ACK of where we are, for a segment that is out of place.
+    #[must_use]
+    pub fn ack(&self, cfg: &TcpConfig, secret: &Secret, now: Time) -> Header {
+        Header {
+            seq: self.iss + 1,
+            ack: self.irs + 1,
+            flags: Flags::ACK,
+            window: self.offered_window(cfg) as u16,
+            options: Options { timestamps: self.timestamps(secret, now), ..Options::default() },
+        }
+    }
+
+    fn timestamps(&self, secret: &Secret, now: Time) -> Option<Timestamps> {
+        self.ts_recent.map(|ecr| Timestamps { val: ts_val(now, secret.ts_offset(&self.tuple)), ecr })
+    }
+
+    /// Judges a segment in the order of §3.10.7.4.
+    pub fn on_segment(&self, h: &Header, payload: usize, cfg: &TcpConfig) -> HalfVerdict {
+        let rcv_nxt = self.irs + 1;
+        if h.flags.syn() && !h.flags.ack() && h.seq == self.irs {
+            return HalfVerdict::SynAckAgain;
+        }
+        let edge = rcv_nxt + self.offered_window(cfg);
+        let end = h.seq + h.seg_len(payload);
+        let in_window = h.seq.before(edge) && (end.after(rcv_nxt) || h.seq == rcv_nxt);
+        if h.flags.rst() {
+            return match (h.seq == rcv_nxt, in_window) {
+                (true, _) => HalfVerdict::Remove,
+                (false, true) => HalfVerdict::Ack,
+                (false, false) => HalfVerdict::Drop(DropReason::BadReset),
+            };
+        }
+        if let (Some(recent), Some(ts)) = (self.ts_recent, h.options.timestamps)
+            && (ts.val.wrapping_sub(recent) as i32) < 0
+        {
+            return HalfVerdict::Ack;
+        }
+        if !in_window || h.flags.syn() {
+            // A SYN with another number is another attempt of the same peer: the ACK makes it reset the old one.
+            return HalfVerdict::Ack;
+        }
+        if !h.flags.ack() {
+            return HalfVerdict::Drop(DropReason::NoAck);
+        }
+        if h.ack != self.iss + 1 {
+            return HalfVerdict::Reset(h.ack);
+        }
+        HalfVerdict::Promote
+    }
+
+    /// The SYN-ACK is due again: `true` to send it, `false` to give up.
+    #[must_use]
+    pub fn on_timer(&mut self, cfg: &TcpConfig, now: Time) -> bool {
+        if self.tries >= cfg.syn_retries {
+            return false;
+        }
+        self.tries += 1;
+        self.due = now + SYN_ACK_RTO * (1 << self.tries.min(6));
+        true
+    }
+}

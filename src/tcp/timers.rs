@@ -1,0 +1,135 @@
+//! What time does to a connection: retransmission (RFC 6298), window probes (RFC 9293 §3.8.6.1), delayed ACKs, and the
+//! limits that bound every state.
+//!
+//! A connection has one deadline, the earliest of its timers ([`Conn::deadline`]). The worker keeps it on the wheel
+//! lazily: when it comes early, [`Conn::on_timer`] finds nothing due and the new deadline is armed.
+
+use super::conn::{Conn, ConnFlags, Env};
+use super::record::Cause;
+use super::state::State;
+use crate::time::Time;
+
+impl Conn {
+    /// When [`Conn::on_timer`] wants to be called next.
+    #[must_use]
+    pub fn deadline(&self, cfg: &super::TcpConfig) -> Time {
+        self.rtx_at.min(self.ack_at).min(self.limit_at(cfg).0).min(self.linger_end())
+    }
+
+    fn linger_end(&self) -> Time {
+        if self.flags.has(ConnFlags::LINGER) { self.account.linger_until } else { Time::NEVER }
+    }
+
+    /// The limit that bounds the present state, and the cause when it is reached.
+    fn limit_at(&self, cfg: &super::TcpConfig) -> (Time, Cause) {
+        let since = self.account.state_since;
+        let idle = cfg.limits(self.service).idle;
+        let idle = if idle.is_zero() { Time::NEVER } else { self.last_rx.max(self.progress_at) + idle };
+        match self.state() {
+            State::Established => (idle, Cause::Idle),
+            State::CloseWait => (since + cfg.close_wait, Cause::CloseWaitLimit),
+            // The peer's acknowledgments of a closed window are no progress: an orphan ends (c16).
+            State::FinWait1 | State::Closing | State::LastAck => {
+                (since.max(self.progress_at) + cfg.give_up, Cause::GiveUp)
+            }
+            State::FinWait2 if self.flags.has(ConnFlags::READ_CLOSED) => {
+                (since + cfg.fin_wait_2, Cause::FinWait2Limit)
+            }
+            State::FinWait2 => (idle, Cause::Idle),
+            State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait => {
+                (Time::NEVER, Cause::Idle)
+            }
+        }
+    }
+
+    /// Does what is due at `now`; the caller then asks for output, and looks whether the state is `CLOSED`.
+    pub fn on_timer(&mut self, env: &mut Env<'_>) {
+        if self.ack_at.due(env.now) {
+            self.ack_at = Time::NEVER;
+            self.flags.set(ConnFlags::ACK_NOW);
+        }
+        if self.linger_end().due(env.now) {
+            // From here on data is answered by RST, as after a full close.
+            self.flags.clear(ConnFlags::LINGER);
+        }
+        let (limit, cause) = self.limit_at(env.cfg);
+        if limit.due(env.now) {
+            if self.state() == State::Established {
+                self.close_lingering(env, cause);
+            } else {
+                self.limit(env, cause);
+            }
+        }
+        if self.rtx_at.due(env.now) {
+            self.retransmission_timeout(env);
+        }
+    }
+
+    fn retransmission_timeout(&mut self, env: &mut Env<'_>) {
+        match self.state() {
+            State::SynSent | State::SynReceived => self.syn_timeout(env),
+            State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => self.data_timeout(env),
+            State::Closed | State::Listen | State::TimeWait => self.rtx_at = Time::NEVER,
+        }
+    }
+
+    fn syn_timeout(&mut self, env: &mut Env<'_>) {
+        self.syn_tries += 1;
+        if self.syn_tries > env.cfg.syn_retries {
+            self.limit(env, Cause::GiveUp);
+            return;
+        }
+        self.flags.clear(ConnFlags::TIMING);
+        self.rtt.back_off();
+        self.flags.set(ConnFlags::SEND_SYN);
+        self.rtx_at = env.now + self.rtt.rto();
+    }
+
+    fn data_timeout(&mut self, env: &mut Env<'_>) {
+        let flight = self.in_flight();
+        if flight == 0 {
+            self.persist(env);
+            return;
+        }
+        if env.now.since(self.progress_at) >= env.cfg.give_up {
+            self.limit(env, Cause::GiveUp);
+            return;
+        }
+        // Karn (RFC 6298 §3): what is sent again is not timed. Go back to the first unacknowledged byte; the window of
+        // one segment lets only that out, and what the peer had kept is jumped over by its ACK.
+        self.congestion.on_timeout(self.snd_max, flight, self.rtt.backed_off());
+        self.flags.clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT);
+        self.flags.set(ConnFlags::FORCE);
+        self.rtt.back_off();
+        self.snd_nxt = self.snd_una;
+        self.rtx_at = env.now + self.rtt.rto();
+    }
+
+    /// Nothing is in flight but something waits: the window is closed, or too small to be worth it.
+    fn persist(&mut self, env: &mut Env<'_>) {
+        if self.sndbuf.is_empty() {
+            self.rtx_at = Time::NEVER;
+            return;
+        }
+        if self.snd_wnd == 0 {
+            self.flags.set(ConnFlags::PROBE);
+        } else {
+            self.flags.set(ConnFlags::FORCE);
+        }
+        self.rtt.back_off();
+        self.rtx_at = env.now + self.rtt.rto();
+    }
+
+    /// After output: if bytes wait and nothing is in flight whose ACK would bring news, the persist timer must run.
+    pub fn arm_persist(&mut self, now: Time) {
+        let waits = self.state().synchronized() && self.in_flight() == 0 && !self.sndbuf.is_empty();
+        if waits && self.rtx_at == Time::NEVER {
+            self.rtx_at = now + self.rtt.rto();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The Internet checksum (RFC 1071): one's complement sums, pseudo headers, and what a port promises about them.
+//!
+//! Sums are kept in the machine's byte order and turned only when folded; RFC 1071 §2(B) says why that is the
+//! same sum.
+
+use super::Addr;
+
+/// Whether the port's peers can hand over frames whose transport checksum is unfinished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksums {
+    /// Every checksum is verified; a wrong one is a counted drop.
+    Verify,
+    /// As `Verify`, but a TCP checksum that equals the folded pseudo-header sum is accepted: what a veth peer
+    /// with `tx-checksumming` hands over (the device would have finished it).
+    AcceptUnfinished,
+}
+
+/// IP protocol number of TCP (IANA protocol numbers).
+pub(crate) const PROTO_TCP: u8 = 6;
+/// IP protocol number of ICMP.
+pub(crate) const PROTO_ICMP: u8 = 1;
+/// IP next header number of `ICMPv6`.
+pub(crate) const PROTO_ICMPV6: u8 = 58;
+
+/// A one's complement sum in progress, not yet folded to 16 bits.
+///
+/// Each part adds less than 2³³ + 2³², so 2³⁰ parts fit before the 64 bits could overflow; a segment has five.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Sum(u64);
+
+impl Sum {
+    /// Adds bytes that begin at an even offset of what is summed. An odd length counts as if a zero byte
+    /// followed, so it is right for the last part only.
+    pub fn add_bytes(self, bytes: &[u8]) -> Self {
+        let mut acc = 0u64;
+        let (words, tail) = bytes.as_chunks::<8>();
+        for word in words {
+            // Halves never carry out of 64 bits, unlike whole words, so the loop needs no carry and vectorises.
+            let w = u64::from_ne_bytes(*word);
+            acc += (w & 0xffff_ffff) + (w >> 32);
+        }
+        let mut last = [0u8; 8];
+        for (to, from) in last.iter_mut().zip(tail) {
+            *to = *from;
+        }
+        let w = u64::from_ne_bytes(last);
+        acc += (w & 0xffff_ffff) + (w >> 32);
+        Self(self.0 + (acc & 0xffff_ffff) + (acc >> 32))
+    }
+
+    /// Adds a 16-bit field given in host order.
+    pub const fn add_u16(self, value: u16) -> Self {
+        Self(self.0 + value.to_be() as u64)
+    }
+
+    /// Adds a 32-bit field given in host order.
+    pub const fn add_u32(self, value: u32) -> Self {
+        Self(self.0 + value.to_be() as u64)
+    }
+
+    /// The sum folded to 16 bits, in host order, not complemented. Zero only when everything summed was zero.
+    #[must_use]
+    pub const fn fold(self) -> u16 {
+        let mut v = self.0;
+        while v >> 16 != 0 {
+            v = (v & 0xffff) + (v >> 16);
+        }
+        u16::from_be(v as u16)
+    }
+
+    /// The checksum field's value in host order: the complement of the folded sum.
+    #[must_use]
+    pub const fn finish(self) -> u16 {
+        !self.fold()
+    }
+
+    /// Whether a sum over data that includes its checksum field says that the data is whole.
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        self.fold() == 0xffff
+    }
+}
+
+/// The sum of one run of bytes.
+pub fn sum(bytes: &[u8]) -> Sum {
+    Sum::default().add_bytes(bytes)
+}
+
+/// The sum of the pseudo header: IPv4 (RFC 9293 §3.1) or IPv6 (RFC 8200 §8.1), by the family of `src`.
+///
+/// `len` is the upper-layer packet's length in bytes: TCP header, options and payload. Both families give the
+/// same sum for the same length below 65,536, as zero bytes add nothing.
+pub fn pseudo(src: &Addr, dst: &Addr, protocol: u8, len: u32) -> Sum {
+    let ends = match (src.as_v4(), dst.as_v4()) {
+        (Some(s), Some(d)) => Sum::default().add_u32(u32::from_be_bytes(s)).add_u32(u32::from_be_bytes(d)),
+        _ => sum(src.octets()).add_bytes(dst.octets()),
+    };
+    ends.add_u16(u16::from(protocol)).add_u32(len)
+}
+
+/// Whether a TCP segment's checksum passes under `policy`. `field` is the checksum field in host order.
+///
+/// Linux leaves `~tcp_v4_check(len, saddr, daddr, 0)` in a `CHECKSUM_PARTIAL` segment (`net/ipv4/tcp_ipv4.c`,
+/// `__tcp_v4_send_check`; `net/ipv6/tcp_ipv6.c` alike): the folded pseudo-header sum without the complement, over
+/// the length of TCP header, options and payload. Software segmentation keeps that true for each segment it cuts
+/// (`net/ipv4/tcp_offload.c`). The sum holds the protocol number and so is never zero: no second form to accept.
+#[must_use]
+pub(crate) fn tcp_ok(policy: Checksums, src: &Addr, dst: &Addr, segment: &[u8], field: u16) -> bool {
+    let head = pseudo(src, dst, PROTO_TCP, segment.len() as u32);
+    let unfinished = policy == Checksums::AcceptUnfinished && head.fold() == field;
+    unfinished || head.add_bytes(segment).is_whole()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tests::slow_sum;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rfc1071_example() {
+        let s = sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(s.fold(), 0xddf2);
+        assert_eq!(s.finish(), !0xddf2);
+    }
+
+    #[test]
+    fn nothing_sums_to_zero_and_ones_stay_ones() {
+        assert_eq!(sum(&[]).fold(), 0);
+        assert_eq!(sum(&[0; 33]).fold(), 0);
+        assert_eq!(sum(&vec![0xff; 65_534]).fold(), 0xffff);
+    }
+
+    #[test]
+    fn fields_add_like_their_bytes() {
+        assert_eq!(Sum::default().add_u16(0x1234).fold(), sum(&0x1234u16.to_be_bytes()).fold());
+        assert_eq!(Sum::default().add_u32(0x1234_5678).fold(), sum(&0x1234_5678u32.to_be_bytes()).fold());
+    }
+
+    #[test]
+    fn pseudo_header_of_a_known_segment() {
+        let s = Addr::v4([10, 0, 0, 1]);
+        let d = Addr::v4([10, 0, 0, 2]);
+        // 0a00 + 0001 + 0a00 + 0002 + 0006 + 0014
+        assert_eq!(pseudo(&s, &d, PROTO_TCP, 20).fold(), 0x141d);
+        let mut s6 = [0u8; 16];
+        s6[0] = 0x20;
+        let mut d6 = s6;
+        d6[15] = 1;
+        assert_eq!(
+            pseudo(&Addr::v6(s6), &Addr::v6(d6), PROTO_TCP, 0x0001_0014).fold(),
+            0x2000 + 0x2000 + 1 + 1 + 0x14 + 6
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_slow_reference(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert_eq!(sum(&bytes).fold(), slow_sum(&bytes));
+        }
+
+        #[test]
+        fn parts_at_even_offsets_equal_the_whole(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..100) {
+            let at = (cut * 2).min(bytes.len() & !1);
+            let (a, b) = bytes.split_at(at);
+            prop_assert_eq!(sum(a).add_bytes(b).fold(), sum(&bytes).fold());
+        }
+    }
+}

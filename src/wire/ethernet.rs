@@ -1,0 +1,82 @@
+//! Ethernet II with 802.1Q and 802.1ad tags.
+
+use super::{L2, MacAddr};
+use crate::drop::DropReason;
+use zerocopy::byteorder::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// `EtherType` of IPv4.
+pub(crate) const IPV4: u16 = 0x0800;
+/// `EtherType` of IPv6.
+pub(crate) const IPV6: u16 = 0x86dd;
+/// `EtherType` of an 802.1Q tag (C-tag).
+pub(crate) const VLAN: u16 = 0x8100;
+/// `EtherType` of an 802.1ad service tag (S-tag), the outer one of `QinQ`.
+const SERVICE_VLAN: u16 = 0x88a8;
+/// `EtherType` of outer tags before 802.1ad; switches still send it.
+const OLD_SERVICE_VLAN: u16 = 0x9100;
+
+/// Most tags before the IP header: an outer and an inner one (802.1ad). With fewer `QinQ` is lost; more would only
+/// be work for frames that nobody sends.
+const MAX_TAGS: usize = 2;
+
+/// Bytes of an untagged header.
+pub(crate) const HEADER_LEN: usize = 14;
+/// Bytes of one tag.
+pub(crate) const TAG_LEN: usize = 4;
+
+/// The Ethernet header.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct EthernetHeader {
+    pub(crate) dst: [u8; 6],
+    pub(crate) src: [u8; 6],
+    pub(crate) ethertype: U16,
+}
+
+/// What follows an `EtherType` that announces a tag.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct VlanTag {
+    pub(crate) tci: U16,
+    pub(crate) ethertype: U16,
+}
+
+/// The link layer of a frame, read.
+pub(crate) struct Link<'a> {
+    pub(crate) l2: L2,
+    pub(crate) ethertype: u16,
+    /// What follows the header and its tags, Ethernet padding included.
+    pub(crate) payload: &'a [u8],
+}
+
+/// Reads the header and up to two tags; the inner tag is the one that is kept.
+///
+/// A group address on either side is refused once it is known to be IP: no TCP connection runs over one (RFC 1122
+/// §4.2.3.10), and a group source is no address at all (IEEE 802.3 §3.2.3).
+pub(crate) fn parse(bytes: &[u8]) -> Result<Link<'_>, DropReason> {
+    let (header, mut payload) = EthernetHeader::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
+    let mut ethertype = header.ethertype.get();
+    let mut vlan = None;
+    for _ in 0..MAX_TAGS {
+        if !matches!(ethertype, VLAN | SERVICE_VLAN | OLD_SERVICE_VLAN) {
+            break;
+        }
+        let (tag, rest) = VlanTag::ref_from_prefix(payload).map_err(|_| DropReason::Truncated)?;
+        vlan = Some(tag.tci.get());
+        ethertype = tag.ethertype.get();
+        payload = rest;
+    }
+    if ethertype != IPV4 && ethertype != IPV6 {
+        return Err(DropReason::NotIp);
+    }
+    if is_group(header.dst) || is_group(header.src) {
+        return Err(DropReason::BadAddress);
+    }
+    Ok(Link { l2: L2 { src: MacAddr(header.src), dst: MacAddr(header.dst), vlan }, ethertype, payload })
+}
+
+/// Whether the individual/group bit says group: multicast or broadcast.
+const fn is_group(mac: [u8; 6]) -> bool {
+    mac[0] & 1 != 0
+}
