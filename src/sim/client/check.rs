@@ -49,14 +49,7 @@ impl Checker {
     /// At the start of a stream; `body` is what the HTTP server answers with.
     #[must_use]
     pub fn new(plan: &Plan, body: Arc<[u8]>) -> Self {
-        Self {
-            plan: *plan,
-            body,
-            received: 0,
-            replies: 0,
-            head: Vec::new(),
-            body_at: None,
-        }
+        Self { plan: *plan, body, received: 0, replies: 0, head: Vec::new(), body_at: None }
     }
 
     /// Bytes received so far.
@@ -115,10 +108,7 @@ impl Checker {
         while !rest.is_empty() {
             if let Some(at) = self.body_at {
                 let n = rest.len().min(self.body.len() - at);
-                let wrong = rest[..n]
-                    .iter()
-                    .zip(&self.body[at..at + n])
-                    .position(|(a, b)| a != b);
+                let wrong = rest[..n].iter().zip(&self.body[at..at + n]).position(|(a, b)| a != b);
                 if let Some(i) = wrong {
                     return Err(Fault::Mismatch(self.received + i as u64));
                 }

@@ -17,6 +17,8 @@ mod plan;
 mod tally;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world_tests;
 
 pub use check::{Checker, Fault};
 pub use plan::{Order, Plan, Target, Upload};
@@ -26,6 +28,8 @@ use crate::service::slots::Slots;
 use crate::service::{Context, Service};
 use crate::tcp::record::{Cause, ClosePath, CloseRecord};
 use crate::wire::Tuple;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Bytes offered to the send buffer at a time; the pattern is made on the stack.
@@ -74,11 +78,7 @@ impl Driver {
     /// A driver for up to `connections` at a time; `body` is what the HTTP server answers with.
     #[must_use]
     pub fn new(connections: usize, body: Arc<[u8]>) -> Self {
-        Self {
-            runs: Slots::new(connections),
-            body,
-            tally: Tally::default(),
-        }
+        Self { runs: Slots::new(connections), body, tally: Tally::default() }
     }
 
     /// Registers the plan of a connection about to be opened. Returns its initial `user` word, never 0.
@@ -241,8 +241,34 @@ impl Service for Driver {
     fn closed(&mut self, tuple: &Tuple, user: u32, record: &CloseRecord) {
         if let Some(run) = self.runs.remove(user) {
             let outcome = run.outcome(record);
-            self.tally
-                .end(tuple, &run.plan, outcome, Some((record.path, record.first)));
+            self.tally.end(tuple, &run.plan, outcome, Some((record.path, record.first)));
         }
+    }
+}
+
+/// A driver that a shard serves with and whoever runs the shard plans with and reads the tally of.
+impl Service for Rc<RefCell<Driver>> {
+    fn opened(&mut self, cx: &mut dyn Context) {
+        self.borrow_mut().opened(cx);
+    }
+
+    fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
+        self.borrow_mut().data(cx, bytes)
+    }
+
+    fn writable(&mut self, cx: &mut dyn Context) {
+        self.borrow_mut().writable(cx);
+    }
+
+    fn peer_closed(&mut self, cx: &mut dyn Context) {
+        self.borrow_mut().peer_closed(cx);
+    }
+
+    fn drain(&mut self, cx: &mut dyn Context) {
+        self.borrow_mut().drain(cx);
+    }
+
+    fn closed(&mut self, tuple: &Tuple, user: u32, record: &CloseRecord) {
+        self.borrow_mut().closed(tuple, user, record);
     }
 }

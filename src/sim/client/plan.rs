@@ -40,13 +40,8 @@ pub enum Order {
 
 impl Order {
     /// All orders, in the order of the tally's columns.
-    pub const ALL: [Self; 5] = [
-        Self::ClientFirst,
-        Self::ServerFirst,
-        Self::HalfClose,
-        Self::Both,
-        Self::Abort,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::ClientFirst, Self::ServerFirst, Self::HalfClose, Self::Both, Self::Abort];
 }
 
 /// Bytes after which a scripted server closes in [`Order::Both`].
@@ -138,20 +133,12 @@ impl Plan {
 
     /// Bytes of the server's own pattern.
     pub(super) fn tail_expected(&self) -> u32 {
-        if matches!(self.command(), Some(Command::HalfClose(_))) {
-            self.tail
-        } else {
-            0
-        }
+        if matches!(self.command(), Some(Command::HalfClose(_))) { self.tail } else { 0 }
     }
 
     /// Requests that will be answered.
     pub(super) fn requests_expected(&self) -> u16 {
-        if self.target == Target::Http {
-            self.requests.max(1)
-        } else {
-            0
-        }
+        if self.target == Target::Http { self.requests.max(1) } else { 0 }
     }
 
     fn prefix(&self) -> Vec<u8> {
@@ -170,11 +157,7 @@ impl Plan {
             // Writing to a String cannot fail.
             let _ = write!(text, "Content-Length: {}\r\n", self.payload);
         }
-        text.push_str(if close {
-            "Connection: close\r\n\r\n"
-        } else {
-            "\r\n"
-        });
+        text.push_str(if close { "Connection: close\r\n\r\n" } else { "\r\n" });
         text.into_bytes()
     }
 }
@@ -194,19 +177,12 @@ impl Upload {
     pub fn new(plan: &Plan) -> Self {
         let prefix = plan.prefix();
         let total = prefix.len() as u64 + u64::from(plan.payload);
-        Self {
-            prefix,
-            seed: plan.seed,
-            total,
-            at: 0,
-        }
+        Self { prefix, seed: plan.seed, total, at: 0 }
     }
 
     /// Writes the next bytes into `out` without moving on; returns how many.
     pub fn peek(&self, out: &mut [u8]) -> usize {
-        let n = out
-            .len()
-            .min(usize::try_from(self.total - self.at).unwrap_or(usize::MAX));
+        let n = out.len().min(usize::try_from(self.total - self.at).unwrap_or(usize::MAX));
         let prefix = self.prefix.len();
         let from_prefix = n.min(prefix.saturating_sub(usize::try_from(self.at).unwrap_or(usize::MAX)));
         if from_prefix > 0 {

@@ -133,11 +133,7 @@ impl Tally {
             cell.first[first as usize] += 1;
         }
         if outcome != Outcome::Good && self.failures.len() < FAILURES_KEPT {
-            self.failures.push(Failure {
-                tuple: *tuple,
-                plan: *plan,
-                outcome,
-            });
+            self.failures.push(Failure { tuple: *tuple, plan: *plan, outcome });
         }
     }
 
@@ -166,10 +162,7 @@ impl Tally {
 /// One line a target and order that was planned, then the failures kept.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "target   order        planned    good   fault   short   reset timeout refused"
-        )?;
+        writeln!(f, "target   order        planned    good   fault   short   reset timeout refused")?;
         for target in Target::ALL {
             for order in Order::ALL {
                 let c = self.cell(target, order);
@@ -185,11 +178,7 @@ impl fmt::Display for Tally {
             }
         }
         for failure in &self.failures {
-            writeln!(
-                f,
-                "{} {:?}: {:?}",
-                failure.tuple.local, failure.plan, failure.outcome
-            )?;
+            writeln!(f, "{} {:?}: {:?}", failure.tuple.local, failure.plan, failure.outcome)?;
         }
         Ok(())
     }

@@ -19,10 +19,7 @@ fn server(target: Target) -> Box<dyn Service> {
     match target {
         Target::Echo => Box::new(Scripted::new(Echo, 1)),
         Target::Discard => Box::new(Scripted::new(Discard, 1)),
-        Target::Http => Box::new(Http::new(HttpConfig {
-            body: body().to_vec(),
-            ..HttpConfig::default()
-        })),
+        Target::Http => Box::new(Http::new(HttpConfig { body: body().to_vec(), ..HttpConfig::default() })),
     }
 }
 
@@ -88,38 +85,17 @@ fn talk(plan: Plan, space: usize, piece: usize, mut spoil: impl FnMut(&mut Vec<u
         there.over(service, ClosePath::Reset, Cause::PeerReset);
     } else {
         assert!(fin_here && fin_there, "it hangs: {plan:?}");
-        let resets = [
-            here.unread_at_close,
-            here.after_close,
-            there.unread_at_close,
-            there.after_close,
-        ];
-        assert_eq!(
-            resets, [0; 4],
-            "a close would have reset the connection: {plan:?}"
-        );
+        let resets = [here.unread_at_close, here.after_close, there.unread_at_close, there.after_close];
+        assert_eq!(resets, [0; 4], "a close would have reset the connection: {plan:?}");
         here.over(&mut driver, ClosePath::Active, Cause::Service);
         there.over(service, ClosePath::Passive, Cause::Peer);
     }
     let outcome = *driver.tally().cell(plan.target, plan.order);
-    Talk {
-        outcome,
-        driver,
-        client_first,
-        crossed,
-    }
+    Talk { outcome, driver, client_first, crossed }
 }
 
 fn plan(target: Target, order: Order) -> Plan {
-    Plan {
-        target,
-        order,
-        scripted: true,
-        payload: 3000,
-        tail: 2000,
-        requests: 3,
-        seed: 5,
-    }
+    Plan { target, order, scripted: true, payload: 3000, tail: 2000, requests: 3, seed: 5 }
 }
 
 #[test]
@@ -150,10 +126,7 @@ fn every_target_ends_in_every_order() {
 fn both_crosses_when_the_payload_is_on_the_wire_at_once() {
     // Two pieces: the server's FIN answers the first while the second and the client's FIN are on their way.
     for target in [Target::Echo, Target::Discard] {
-        let p = Plan {
-            payload: 1000,
-            ..plan(target, Order::Both)
-        };
+        let p = Plan { payload: 1000, ..plan(target, Order::Both) };
         let t = talk(p, 4096, 600, |_| {});
         assert!(t.crossed && t.outcome.good == 1, "{t:?}");
     }
@@ -170,9 +143,7 @@ fn a_changed_added_or_missing_byte_is_found() {
             at += back.len();
         });
         assert_eq!(t.outcome.fault, 1, "{target:?}");
-        let Outcome::Fault(fault) = t.driver.tally().failures()[0].outcome else {
-            panic!("{:?}", t.driver)
-        };
+        let Outcome::Fault(fault) = t.driver.tally().failures()[0].outcome else { panic!("{:?}", t.driver) };
         assert_eq!(fault, Fault::Mismatch(2500));
         let t = talk(plan(target, Order::ServerFirst), 4096, 700, |back| {
             if back.len() > 10 {
@@ -187,33 +158,18 @@ fn a_changed_added_or_missing_byte_is_found() {
             back.push(1);
         }
     });
-    assert_eq!(
-        t.driver.tally().failures()[0].outcome,
-        Outcome::Fault(Fault::Unexpected(0))
-    );
+    assert_eq!(t.driver.tally().failures()[0].outcome, Outcome::Fault(Fault::Unexpected(0)));
 }
 
 #[test]
 fn a_wrong_response_is_found() {
     for (response, fault) in [
-        (
-            &b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n"[..],
-            Fault::Response(45),
-        ),
-        (
-            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
-            Fault::Response(38),
-        ),
+        (&b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n"[..], Fault::Response(45)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", Fault::Response(38)),
         (b"garbage\r\n\r\n", Fault::Response(11)),
-        (
-            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi+",
-            Fault::Unexpected(40),
-        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi+", Fault::Unexpected(40)),
     ] {
-        let p = Plan {
-            requests: 1,
-            ..plan(Target::Http, Order::ServerFirst)
-        };
+        let p = Plan { requests: 1, ..plan(Target::Http, Order::ServerFirst) };
         let mut c = Checker::new(&p, Arc::from(&b"hi"[..]));
         assert_eq!(c.feed(response), Err(fault));
     }
@@ -232,65 +188,25 @@ fn ended_by(order: Order, path: ClosePath, cause: Cause) -> Tally {
 #[test]
 fn resets_timeouts_and_ends_before_the_plan_is_done_are_told_apart() {
     let o = Order::ServerFirst;
-    assert_eq!(
-        ended_by(o, ClosePath::Reset, Cause::PeerReset)
-            .cell(Target::Echo, o)
-            .reset,
-        1
-    );
-    assert_eq!(
-        ended_by(o, ClosePath::Reset, Cause::Refused)
-            .cell(Target::Echo, o)
-            .refused,
-        1
-    );
-    assert_eq!(
-        ended_by(o, ClosePath::Timeout, Cause::GiveUp)
-            .cell(Target::Echo, o)
-            .timeout,
-        1
-    );
-    assert_eq!(
-        ended_by(o, ClosePath::Passive, Cause::Peer)
-            .cell(Target::Echo, o)
-            .short,
-        1
-    );
+    assert_eq!(ended_by(o, ClosePath::Reset, Cause::PeerReset).cell(Target::Echo, o).reset, 1);
+    assert_eq!(ended_by(o, ClosePath::Reset, Cause::Refused).cell(Target::Echo, o).refused, 1);
+    assert_eq!(ended_by(o, ClosePath::Timeout, Cause::GiveUp).cell(Target::Echo, o).timeout, 1);
+    assert_eq!(ended_by(o, ClosePath::Passive, Cause::Peer).cell(Target::Echo, o).short, 1);
     let a = Order::Abort;
-    assert_eq!(
-        ended_by(a, ClosePath::Reset, Cause::PeerReset)
-            .cell(Target::Echo, a)
-            .reset,
-        1
-    );
-    assert_eq!(
-        ended_by(a, ClosePath::Active, Cause::Service)
-            .cell(Target::Echo, a)
-            .short,
-        1
-    );
+    assert_eq!(ended_by(a, ClosePath::Reset, Cause::PeerReset).cell(Target::Echo, a).reset, 1);
+    assert_eq!(ended_by(a, ClosePath::Active, Cause::Service).cell(Target::Echo, a).short, 1);
 }
 
 #[test]
 fn plans_are_bounded_and_refusals_counted() {
     let mut driver = Driver::new(1, body());
-    let unscripted = Plan {
-        scripted: false,
-        ..plan(Target::Echo, Order::ServerFirst)
-    };
+    let unscripted = Plan { scripted: false, ..plan(Target::Echo, Order::ServerFirst) };
     assert_eq!(driver.plan(unscripted), Err(PlanError::NeedsScript));
     let word = driver.plan(plan(Target::Echo, Order::Both)).unwrap();
     assert_eq!(driver.plan(plan(Target::Echo, Order::Both)), Err(PlanError::Full));
     driver.refused(&tuple(), word);
     driver.refused(&tuple(), word);
-    assert_eq!(
-        (
-            driver.tally().planned(),
-            driver.tally().ended(),
-            driver.tally().good()
-        ),
-        (1, 1, 0)
-    );
+    assert_eq!((driver.tally().planned(), driver.tally().ended(), driver.tally().good()), (1, 1, 0));
     let stranger = FakeConn::open_with(&mut driver, 100, 0);
     assert_eq!(stranger.cx.ended, Ended::Abort);
 }
@@ -303,10 +219,7 @@ fn the_servers_fin_out_of_turn_is_a_fault() {
     conn.deliver_fin(&mut driver);
     assert_eq!(conn.cx.ended, Ended::Abort);
     conn.over(&mut driver, ClosePath::Reset, Cause::Abort);
-    assert_eq!(
-        driver.tally().failures()[0].outcome,
-        Outcome::Fault(Fault::EarlyEnd(0))
-    );
+    assert_eq!(driver.tally().failures()[0].outcome, Outcome::Fault(Fault::EarlyEnd(0)));
 }
 
 #[test]
