@@ -3,6 +3,7 @@
 
 use finwheel::port::mem::{Impairment, LinkConfig};
 use finwheel::shard::Capacity;
+use finwheel::sim::client::Tally;
 use finwheel::sim::fleet::Fleet;
 use finwheel::sim::world::WorldConfig;
 use finwheel::tcp::TcpConfig;
@@ -14,12 +15,28 @@ const SEEDS: u64 = 200;
 fn world(seed: u64, workers: usize, scatter: f64, line: Impairment) -> WorldConfig {
     let tcp = TcpConfig { give_up: Duration::from_secs(600), syn_retries: 10, ..TcpConfig::default() };
     WorldConfig {
-        link: LinkConfig { seed, scatter, ..LinkConfig::default() }.both(line),
+        link: LinkConfig { seed, scatter, log: log_entries(), ..LinkConfig::default() }.both(line),
         workers,
         server: tcp.clone(),
         client: tcp,
         capacity: Capacity { connections: 2048, half_open: 1024, time_wait: 4096, chunks: 16_384 },
         key: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    }
+}
+
+/// Frames kept when one seed is replayed.
+fn log_entries() -> usize {
+    if std::env::var_os("FINWHEEL_SEED").is_some() { 1 << 20 } else { 0 }
+}
+
+/// The packets of the connections that failed.
+fn print_log(fleet: &Fleet, tally: &Tally) {
+    for f in tally.failures() {
+        println!("{f:?}");
+        let end = format!("{}", f.tuple.local);
+        for line in fleet.world.link.log().iter().map(ToString::to_string).filter(|l| l.contains(&end)) {
+            println!("{line}");
+        }
     }
 }
 
@@ -38,7 +55,10 @@ fn faulty() -> Impairment {
 fn run(seed: u64, connections: u64, cfg: WorldConfig) {
     let mut fleet = Fleet::new(cfg, seed, connections, 500);
     let ended = fleet.run(Duration::from_secs(3600), |_| {}).expect("the ports work");
-    let tally = fleet.driver().with(|d| d.tally().clone());
+    let tally = fleet.tally();
+    if std::env::var_os("FINWHEEL_SEED").is_some() {
+        print_log(&fleet, &tally);
+    }
     assert!(
         ended && tally.all_good(),
         "seed {seed}: {} of {connections} good, server {:?}, {:#?}",

@@ -3,19 +3,19 @@
 //! The scenario of `finwheel demo --in-memory` and of the simulation tests: the same plans that the demo plays with
 //! kernel clients over `AF_XDP`.
 
-use super::client::{Driver, Plan, Target};
+use super::client::{Driver, Plan, Tally, Target};
 use super::world::{World, WorldConfig, tuple};
 use crate::service::discard::Discard;
 use crate::service::echo::Echo;
 use crate::service::http::{Http, HttpConfig};
 use crate::service::scripted::Scripted;
-use crate::service::{Context, Service};
 use crate::shard::Listener;
-use crate::tcp::record::CloseRecord;
 use crate::wire::{Endpoint, Tuple};
+use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The services' ports.
@@ -54,43 +54,11 @@ pub fn listeners(connections: usize) -> Vec<Listener> {
     ]
 }
 
-/// The driver, shared between the client shard that calls it and the fleet that plans.
-#[derive(Clone)]
-pub struct SharedDriver(Arc<Mutex<Driver>>);
-
-impl SharedDriver {
-    /// Looks at the driver.
-    pub fn with<R>(&self, f: impl FnOnce(&mut Driver) -> R) -> R {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Service for SharedDriver {
-    fn opened(&mut self, cx: &mut dyn Context) {
-        self.with(|d| d.opened(cx));
-    }
-    fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
-        self.with(|d| d.data(cx, bytes))
-    }
-    fn writable(&mut self, cx: &mut dyn Context) {
-        self.with(|d| d.writable(cx));
-    }
-    fn peer_closed(&mut self, cx: &mut dyn Context) {
-        self.with(|d| d.peer_closed(cx));
-    }
-    fn drain(&mut self, cx: &mut dyn Context) {
-        self.with(|d| d.drain(cx));
-    }
-    fn closed(&mut self, tuple: &Tuple, user: u32, record: &CloseRecord) {
-        self.with(|d| d.closed(tuple, user, record));
-    }
-}
-
 /// Clients at work.
 pub struct Fleet {
     /// The world they are in.
     pub world: World,
-    driver: SharedDriver,
+    driver: Rc<RefCell<Driver>>,
     seed: u64,
     total: u64,
     begun: u64,
@@ -103,8 +71,8 @@ impl Fleet {
     pub fn new(cfg: WorldConfig, seed: u64, total: u64, concurrency: usize) -> Self {
         let connections = cfg.capacity.connections;
         let driver = Driver::new(concurrency, Arc::from(BODY));
-        let driver = SharedDriver(Arc::new(Mutex::new(driver)));
-        let world = World::new(cfg, || listeners(connections), Box::new(driver.clone()));
+        let driver = Rc::new(RefCell::new(driver));
+        let world = World::new(cfg, || listeners(connections), Box::new(Rc::clone(&driver)));
         Self { world, driver, seed, total, begun: 0, concurrency }
     }
 
@@ -118,11 +86,11 @@ impl Fleet {
 
     /// Opens connections while there is room for more.
     fn open_more(&mut self) {
-        while self.begun < self.total && self.driver.with(|d| d.outstanding()) < self.concurrency {
+        while self.begun < self.total && self.driver.borrow().outstanding() < self.concurrency {
             let (tuple, plan) = self.connection(self.begun);
-            let Ok(word) = self.driver.with(|d| d.plan(plan)) else { return };
+            let Ok(word) = self.driver.borrow_mut().plan(plan) else { return };
             if !self.world.connect(tuple, word) {
-                self.driver.with(|d| d.refused(&tuple, word));
+                self.driver.borrow_mut().refused(&tuple, word);
             }
             self.begun += 1;
         }
@@ -137,7 +105,7 @@ impl Fleet {
         let until = self.world.now() + limit;
         while self.world.now() < until {
             self.open_more();
-            if self.begun == self.total && self.driver.with(|d| d.outstanding()) == 0 {
+            if self.begun == self.total && self.driver.borrow().outstanding() == 0 {
                 return Ok(true);
             }
             self.world.step(until)?;
@@ -154,10 +122,10 @@ impl Fleet {
         self.world.run(limit, |w| w.leftovers() == (0, 0, 0) && w.link_idle())
     }
 
-    /// The driver with its tally.
+    /// How the connections ended so far.
     #[must_use]
-    pub const fn driver(&self) -> &SharedDriver {
-        &self.driver
+    pub fn tally(&self) -> Tally {
+        self.driver.borrow().tally().clone()
     }
 
     /// Connections begun.
