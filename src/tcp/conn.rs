@@ -243,6 +243,10 @@ impl Conn {
             c.ts_offset = secret.ts_offset(&half.tuple);
         }
         c.account.opened_at = half.since;
+        if !half.repeated {
+            c.flags.set(ConnFlags::TIMING);
+            c.timed_at = half.since;
+        }
         c
     }
 

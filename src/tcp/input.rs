@@ -98,7 +98,7 @@ impl Conn {
             return Ok(Delivery::default());
         }
         self.snd_una = h.ack;
-        self.handshake_acknowledged(env, h);
+        self.handshake_acknowledged(env);
         self.snd_wnd = u32::from(h.window);
         self.max_snd_wnd = self.snd_wnd;
         self.event(Event::SynAck, env);
@@ -127,9 +127,15 @@ impl Conn {
         }
     }
 
-    /// Our SYN is acknowledged: the first round trip is known, and the timer stops.
-    fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
-        self.time_round_trip(env.now, h);
+    /// Our SYN is acknowledged: the first round trip is known (unless it was repeated), and the timer stops.
+    fn handshake_acknowledged(&mut self, env: &Env<'_>) {
+        if self.flags.take(ConnFlags::TIMING) {
+            self.rtt.sample(env.now.since(self.timed_at));
+        } else {
+            // Our SYN went out more than once. Its timestamp echo may span the peer's own wait, so no sample is taken
+            // from it either.
+            self.rtt.syn_was_repeated();
+        }
         self.rtt.answered();
         self.rtx_at = Time::NEVER;
         self.progress_at = env.now;
@@ -267,7 +273,7 @@ impl Conn {
             self.account.opened_at = env.now;
             self.snd_una = self.iss + 1;
             self.snd_nxt = self.snd_nxt.max(self.snd_una);
-            self.handshake_acknowledged(env, h);
+            self.handshake_acknowledged(env);
             self.snd_wl1 = h.seq;
             self.snd_wl2 = h.ack;
             self.snd_wnd = u32::from(h.window) << self.snd_scale;

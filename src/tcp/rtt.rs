@@ -9,6 +9,8 @@ const MIN_RTO_US: u32 = 200_000;
 const MAX_RTO_US: u32 = 60_000_000;
 /// RTO before the first sample (RFC 6298 §2.1).
 const INITIAL_RTO_US: u32 = 1_000_000;
+/// RTO after a handshake whose SYN was sent again (RFC 6298 §5.7), until there is a sample.
+const REPEATED_SYN_RTO_US: u32 = 3_000_000;
 /// Clock granularity `G`: the connection timers tick in milliseconds.
 const GRANULARITY_US: u32 = 1_000;
 
@@ -40,6 +42,14 @@ impl Rtt {
             self.srtt_us = self.srtt_us - self.srtt_us / 8 + r / 8;
         }
         self.rto_us = (self.srtt_us + GRANULARITY_US.max(4 * self.rttvar_us)).clamp(MIN_RTO_US, MAX_RTO_US);
+    }
+
+    /// The handshake gave no sample because the SYN was sent again: data begins with a careful timeout
+    /// (RFC 6298 §5.7).
+    pub fn syn_was_repeated(&mut self) {
+        if self.srtt_us == 0 {
+            self.rto_us = REPEATED_SYN_RTO_US;
+        }
     }
 
     /// The timeout now, back-off included.

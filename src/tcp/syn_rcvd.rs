@@ -41,6 +41,8 @@ pub struct SynRcvd {
     pub sack: bool,
     /// How often the SYN-ACK was sent again.
     pub tries: u8,
+    /// The SYN-ACK was sent more than once: the handshake's round trip is unknown (Karn).
+    pub repeated: bool,
     /// Segments of this handshake are traced.
     pub traced: bool,
 }
@@ -81,6 +83,7 @@ impl SynRcvd {
             peer_scale: o.window_scale,
             sack: o.sack_permitted,
             tries: 0,
+            repeated: false,
             traced: false,
         }
     }
@@ -161,7 +164,8 @@ impl SynRcvd {
 
     /// The SYN came again: its timestamp is the newer one (RFC 7323 §4.3). Echoing the first would make the peer take
     /// its own wait for a round trip.
-    pub fn remember_timestamp(&mut self, h: &Header) {
+    pub fn syn_again(&mut self, h: &Header) {
+        self.repeated = true;
         if let (Some(recent), Some(ts)) = (&mut self.ts_recent, h.options.timestamps)
             && (ts.val.wrapping_sub(*recent) as i32) >= 0
         {
@@ -176,6 +180,7 @@ impl SynRcvd {
             return false;
         }
         self.tries += 1;
+        self.repeated = true;
         self.due = now + SYN_ACK_RTO * (1 << self.tries.min(6));
         true
     }
