@@ -159,6 +159,8 @@ pub struct Conn {
     /// The byte whose acknowledgment ends the timed round trip, and when it was sent.
     pub(super) timed_seq: SeqNum,
     pub(super) timed_at: Time,
+    /// `TSval` of the latest retransmission.
+    pub(super) rtx_ts: u32,
 
     // Receive sequence space.
     pub(super) rcv_nxt: SeqNum,
@@ -275,6 +277,7 @@ impl Conn {
             rtt: Rtt::default(),
             timed_seq: iss,
             timed_at: now,
+            rtx_ts: 0,
             rcv_nxt: SeqNum::new(0),
             rcv_adv: SeqNum::new(0),
             last_ack_sent: SeqNum::new(0),

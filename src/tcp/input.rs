@@ -98,7 +98,7 @@ impl Conn {
             return Ok(Delivery::default());
         }
         self.snd_una = h.ack;
-        self.handshake_acknowledged(env);
+        self.handshake_acknowledged(env, h);
         self.snd_wnd = u32::from(h.window);
         self.max_snd_wnd = self.snd_wnd;
         self.event(Event::SynAck, env);
@@ -127,13 +127,9 @@ impl Conn {
         }
     }
 
-    /// Our SYN is acknowledged: the first round trip is known (unless it was repeated), and the timer stops.
-    fn handshake_acknowledged(&mut self, env: &Env<'_>) {
-        if self.flags.take(ConnFlags::TIMING) {
-            self.rtt.sample(env.now.since(self.timed_at));
-        } else {
-            // Our SYN went out more than once. Its timestamp echo may span the peer's own wait, so no sample is taken
-            // from it either.
+    /// Our SYN is acknowledged: the first round trip is known, if it can be told which SYN was answered.
+    fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
+        if !self.time_round_trip(env.now, h) {
             self.rtt.syn_was_repeated();
         }
         self.rtt.answered();
@@ -273,7 +269,7 @@ impl Conn {
             self.account.opened_at = env.now;
             self.snd_una = self.iss + 1;
             self.snd_nxt = self.snd_nxt.max(self.snd_una);
-            self.handshake_acknowledged(env);
+            self.handshake_acknowledged(env, h);
             self.snd_wl1 = h.seq;
             self.snd_wl2 = h.ack;
             self.snd_wnd = u32::from(h.window) << self.snd_scale;
@@ -348,21 +344,27 @@ impl Conn {
         }
     }
 
-    /// Takes a round-trip sample: from the timed segment if it is covered, else from the echoed timestamp when a
-    /// retransmission made the former ambiguous (RFC 7323 §4.1; Karn's rule holds for the former).
-    fn time_round_trip(&mut self, now: Time, h: &Header) {
-        if self.flags.has(ConnFlags::TIMING) && h.ack.after(self.timed_seq) {
-            self.flags.clear(ConnFlags::TIMING);
-            self.rtt.sample(now.since(self.timed_at));
-        } else if let Some(ts) = h.options.timestamps
-            && self.flags.has(ConnFlags::TIMESTAMPS)
-            && self.rtt.backed_off()
-        {
-            let ms = self.ts_val(now).wrapping_sub(ts.ecr);
-            if ms < 60_000 {
-                self.rtt.sample(Duration::from_millis(u64::from(ms)));
+    /// Takes a round-trip sample if it is clear what was answered: the timed segment (which was never sent again: Karn),
+    /// or by its echoed timestamp (RFC 7323 §4) the latest retransmission itself. An older echo after one
+    /// retransmission is taken too, or a path whose round trip grew beyond the timeout would never be learnt; after
+    /// several it would more likely measure lost ACKs. Returns whether there was a sample.
+    fn time_round_trip(&mut self, now: Time, h: &Header) -> bool {
+        if self.flags.has(ConnFlags::TIMING) {
+            if h.ack.after(self.timed_seq) {
+                self.flags.clear(ConnFlags::TIMING);
+                self.rtt.sample(now.since(self.timed_at));
+                return true;
             }
+            return false;
         }
+        let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else { return false };
+        let of_retransmission = (ts.ecr.wrapping_sub(self.rtx_ts) as i32) >= 0;
+        let ms = self.ts_val(now).wrapping_sub(ts.ecr);
+        if self.rtt.backed_off() && (of_retransmission || self.rtt.backed_off_once()) && ms < 60_000 {
+            self.rtt.sample(Duration::from_millis(u64::from(ms.max(1))));
+            return true;
+        }
+        false
     }
 
     /// Data for a service that has closed for good is answered by RST (§3.6.1, RFC 2525 §2.17), unless it lingers.

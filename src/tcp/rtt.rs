@@ -75,6 +75,12 @@ impl Rtt {
         self.backoff > 0
     }
 
+    /// Whether exactly one timeout is unanswered.
+    #[must_use]
+    pub fn backed_off_once(&self) -> bool {
+        self.backoff == 1
+    }
+
     /// Smoothed round-trip time; zero before the first sample.
     #[must_use]
     pub fn srtt(&self) -> Duration {
