@@ -130,7 +130,7 @@ impl Conn {
     /// Our SYN is acknowledged: the first round trip is known, and the timer stops.
     fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
         self.time_round_trip(env.now, h);
-        self.rtt.answered();
+        self.rtt.handshake_done();
         self.rtx_at = Time::NEVER;
         self.progress_at = env.now;
     }
@@ -312,7 +312,7 @@ impl Conn {
             if was == 0 && self.snd_wnd > 0 && self.in_flight() == 0 {
                 // The persist timer has done its work.
                 self.rtx_at = Time::NEVER;
-                self.rtt.answered();
+                self.rtt.window_opened();
             }
         }
     }
@@ -325,7 +325,7 @@ impl Conn {
         self.sndbuf.ack(env.pool, data as usize);
         self.account.bytes_out += u64::from(data);
         self.time_round_trip(env.now, h);
-        self.rtt.answered();
+        self.rtt.progressed();
         self.snd_una = h.ack;
         self.snd_nxt = self.snd_nxt.max(h.ack);
         self.progress_at = env.now;
