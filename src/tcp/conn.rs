@@ -243,6 +243,8 @@ impl Conn {
             c.ts_offset = secret.ts_offset(&half.tuple);
         }
         c.account.opened_at = half.since;
+        // Until the handshake's ACK is taken: no state is without a deadline.
+        c.rtx_at = now + c.rtt.rto();
         c
     }
 
