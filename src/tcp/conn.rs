@@ -249,6 +249,8 @@ impl Conn {
             c.flags.set(ConnFlags::TIMING);
             c.timed_at = half.since;
         }
+        // Until the handshake's ACK is taken: no state is without a deadline.
+        c.rtx_at = now + c.rtt.rto();
         c
     }
 

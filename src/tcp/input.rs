@@ -129,10 +129,8 @@ impl Conn {
 
     /// Our SYN is acknowledged: the first round trip is known, if it can be told which SYN was answered.
     fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
-        if !self.time_round_trip(env.now, h) {
-            self.rtt.syn_was_repeated();
-        }
-        self.rtt.answered();
+        let sampled = self.time_round_trip(env.now, h);
+        self.rtt.handshake_done(sampled);
         self.rtx_at = Time::NEVER;
         self.progress_at = env.now;
     }
@@ -314,7 +312,7 @@ impl Conn {
             if was == 0 && self.snd_wnd > 0 && self.in_flight() == 0 {
                 // The persist timer has done its work.
                 self.rtx_at = Time::NEVER;
-                self.rtt.answered();
+                self.rtt.window_opened();
             }
         }
     }
@@ -327,7 +325,7 @@ impl Conn {
         self.sndbuf.ack(env.pool, data as usize);
         self.account.bytes_out += u64::from(data);
         self.time_round_trip(env.now, h);
-        self.rtt.answered();
+        self.rtt.progressed();
         self.snd_una = h.ack;
         self.snd_nxt = self.snd_nxt.max(h.ack);
         self.progress_at = env.now;
@@ -360,7 +358,7 @@ impl Conn {
         let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else { return false };
         let of_retransmission = (ts.ecr.wrapping_sub(self.rtx_ts) as i32) >= 0;
         let ms = self.ts_val(now).wrapping_sub(ts.ecr);
-        if self.rtt.backed_off() && (of_retransmission || self.rtt.backed_off_once()) && ms < 60_000 {
+        if self.rtt.backed_off() && of_retransmission && ms < 60_000 {
             self.rtt.sample(Duration::from_millis(u64::from(ms.max(1))));
             return true;
         }

@@ -112,14 +112,15 @@ impl SynRcvd {
         }
     }
 
-    /// An ACK of where we are, for a segment that is out of place.
+    /// An ACK of where we are, for a segment that is out of place. Its window is scaled, as on every segment without
+    /// SYN (RFC 7323 §2.2).
     #[must_use]
     pub fn ack(&self, cfg: &TcpConfig, secret: &Secret, now: Time) -> Header {
         Header {
             seq: self.iss + 1,
             ack: self.irs + 1,
             flags: Flags::ACK,
-            window: self.offered_window(cfg) as u16,
+            window: (self.offered_window(cfg) >> self.peer_scale.map_or(0, |_| cfg.window_scale())) as u16,
             options: Options { timestamps: self.timestamps(secret, now), ..Options::default() },
         }
     }
@@ -144,10 +145,11 @@ impl SynRcvd {
                 (false, false) => HalfVerdict::Drop(DropReason::BadReset),
             };
         }
-        if let (Some(recent), Some(ts)) = (self.ts_recent, h.options.timestamps)
-            && (ts.val.wrapping_sub(recent) as i32) < 0
-        {
-            return HalfVerdict::Ack;
+        match (self.ts_recent, h.options.timestamps) {
+            // Once negotiated, timestamps are on every segment (RFC 7323 §3.2).
+            (Some(_), None) if !h.flags.syn() => return HalfVerdict::Drop(DropReason::Paws),
+            (Some(recent), Some(ts)) if (ts.val.wrapping_sub(recent) as i32) < 0 => return HalfVerdict::Ack,
+            (Some(_) | None, None) | (None | Some(_), Some(_)) => {}
         }
         if !in_window || h.flags.syn() {
             // A SYN with another number is another attempt of the same peer: the ACK makes it reset the old one.
@@ -185,3 +187,6 @@ impl SynRcvd {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
