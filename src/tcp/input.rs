@@ -129,8 +129,9 @@ impl Conn {
 
     /// Our SYN is acknowledged: the first round trip is known, if it can be told which SYN was answered.
     fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
-        let sampled = self.time_round_trip(env.now, h);
-        self.rtt.handshake_done(sampled);
+        // A SYN that was sent again gives no sample, not even by its echo: that may span the peer's own wait.
+        let timed = self.flags.has(ConnFlags::TIMING) && self.time_round_trip(env.now, h);
+        self.rtt.handshake_done(timed);
         self.rtx_at = Time::NEVER;
         self.progress_at = env.now;
     }
