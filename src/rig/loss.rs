@@ -1,7 +1,8 @@
 //! Random loss on an interface, by nft on its ingress and egress hooks: it needs no queueing discipline.
 
 use super::{Namespace, RigError};
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::Stdio;
 
 /// Table that holds the rules; replaced as a whole.
@@ -39,9 +40,11 @@ fn rules(interface: &str, percent: f64) -> Result<String, RigError> {
     // Declared and then deleted, so that it is gone whether or not it was there.
     let mut text = format!("table netdev {TABLE} {{}}\ndelete table netdev {TABLE}\n");
     if share > 0 {
-        text += &format!("table netdev {TABLE} {{\n");
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "table netdev {TABLE} {{");
         for hook in ["ingress", "egress"] {
-            text += &format!(
+            let _ = write!(
+                text,
                 " chain {hook} {{ type filter hook {hook} device \"{interface}\" priority 0; policy accept;\n  \
                  numgen random mod 10000 < {share} drop\n }}\n"
             );

@@ -162,6 +162,7 @@ impl Rig {
     /// # Errors
     /// [`RigError::NotPermitted`] without the privileges; otherwise what failed. Nothing stays behind.
     pub fn new(config: RigConfig) -> Result<Self, RigError> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         if !(1..=MAX_QUEUES).contains(&config.queues) {
             return Err(RigError::Queues(config.queues));
         }
@@ -170,7 +171,6 @@ impl Rig {
             return Err(RigError::NotPermitted { missing });
         }
         remove_stale();
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |side| format!("fw{}-{n}-{side}", std::process::id());
         let (server, client) = (name("server"), name("client"));

@@ -142,7 +142,7 @@ impl SynRcvd {
             };
         }
         if let (Some(recent), Some(ts)) = (self.ts_recent, h.options.timestamps)
-            && (ts.val.wrapping_sub(recent) as i32) < 0
+            && ts.val.wrapping_sub(recent).cast_signed() < 0
         {
             return HalfVerdict::Ack;
         }

@@ -199,7 +199,7 @@ impl Pool {
     }
 
     /// Readies a lent frame for transmission: its descriptor, or `None` when it is not lent.
-    pub(super) fn to_tx(&mut self, frame: &Frame) -> Option<FrameDesc> {
+    pub(super) fn take_for_tx(&mut self, frame: &Frame) -> Option<FrameDesc> {
         if !self.shift_place(frame.index, Place::Lent, Place::Tx) {
             return None;
         }
@@ -373,9 +373,9 @@ mod tests {
         let forged = Frame { index: 3, len: 10 };
         assert!(pool.bytes(&forged).is_empty());
         assert!(pool.buffer(&forged).is_empty());
-        assert!(pool.to_tx(&forged).is_none());
+        assert!(pool.take_for_tx(&forged).is_none());
         let beyond = Frame { index: 512, len: 10 };
-        assert!(pool.bytes(&beyond).is_empty() && pool.to_tx(&beyond).is_none());
+        assert!(pool.bytes(&beyond).is_empty() && pool.take_for_tx(&beyond).is_none());
         assert_eq!(pool.audit(), pool.accounting());
     }
 
