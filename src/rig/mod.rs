@@ -122,6 +122,9 @@ impl RigError {
     }
 }
 
+/// The number of the next rig of this process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
 /// What making a rig needs to be allowed to do.
 const NEEDED: [Capability; 2] = [Capability::SysAdmin, Capability::NetAdmin];
 
@@ -162,7 +165,6 @@ impl Rig {
     /// # Errors
     /// [`RigError::NotPermitted`] without the privileges; otherwise what failed. Nothing stays behind.
     pub fn new(config: RigConfig) -> Result<Self, RigError> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         if !(1..=MAX_QUEUES).contains(&config.queues) {
             return Err(RigError::Queues(config.queues));
         }

@@ -7,7 +7,7 @@
 //! Time jumps: all shards turn until none has work, then the clock moves to the next delivery or timer. The same seed
 //! gives the same run.
 
-use crate::port::mem::{LinkConfig, LinkHandle, MemPort, link_multi};
+use crate::port::mem::{Direction, LinkConfig, LinkHandle, MemPort, link_multi};
 use crate::port::{Accounting, Port};
 use crate::service::Service;
 use crate::shard::mailbox::{Mailbox, mailboxes, no_wake};
@@ -162,6 +162,12 @@ impl World {
             .iter()
             .chain([&self.client])
             .fold((0, 0, 0), |(r, t, c), s| (r + s.records(), t + s.timers(), c + s.chunks_used()))
+    }
+
+    /// Whether nothing is on its way.
+    #[must_use]
+    pub fn link_idle(&self) -> bool {
+        [Direction::AToB, Direction::BToA].into_iter().all(|d| self.link.in_flight(d) == 0)
     }
 
     /// Where the frames of every port are.

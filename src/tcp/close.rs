@@ -49,7 +49,7 @@ impl Conn {
             return;
         }
         self.flags.set(ConnFlags::READ_CLOSED | ConnFlags::LINGER);
-        self.account.linger_until = env.now + env.cfg.linger_time;
+        self.account.linger_until = env.now + env.cfg.limits(self.service).linger_time;
         let unread = self.rcvbuf.unread();
         self.account.discarded = unread as u32;
         self.consume(env, unread);

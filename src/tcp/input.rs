@@ -461,7 +461,7 @@ impl Conn {
     /// Counts bytes that a lingering close discards; beyond the limit the patience ends with a RST.
     pub fn discard(&mut self, env: &mut Env<'_>, n: usize) {
         self.account.discarded = self.account.discarded.saturating_add(n as u32);
-        if self.account.discarded > env.cfg.linger_bytes {
+        if self.account.discarded > env.cfg.limits(self.service).linger_bytes {
             self.set_first(First::Us);
             self.reset(env, Cause::LingerLimit);
         }

@@ -159,6 +159,16 @@ impl SynRcvd {
         HalfVerdict::Promote
     }
 
+    /// The SYN came again: its timestamp is the newer one (RFC 7323 §4.3). Echoing the first would make the peer take
+    /// its own wait for a round trip.
+    pub fn remember_timestamp(&mut self, h: &Header) {
+        if let (Some(recent), Some(ts)) = (&mut self.ts_recent, h.options.timestamps)
+            && ts.val.wrapping_sub(*recent).cast_signed() >= 0
+        {
+            *recent = ts.val;
+        }
+    }
+
     /// The SYN-ACK is due again: `true` to send it, `false` to give up.
     #[must_use]
     pub fn on_timer(&mut self, cfg: &TcpConfig, now: Time) -> bool {

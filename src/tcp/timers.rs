@@ -23,8 +23,8 @@ impl Conn {
     /// The limit that bounds the present state, and the cause when it is reached.
     fn limit_at(&self, cfg: &super::TcpConfig) -> (Time, Cause) {
         let since = self.account.state_since;
-        let idle =
-            if cfg.idle.is_zero() { Time::NEVER } else { self.last_rx.max(self.progress_at) + cfg.idle };
+        let idle = cfg.limits(self.service).idle;
+        let idle = if idle.is_zero() { Time::NEVER } else { self.last_rx.max(self.progress_at) + idle };
         match self.state() {
             State::CloseWait => (since + cfg.close_wait, Cause::CloseWaitLimit),
             // The peer's acknowledgments of a closed window are no progress: an orphan ends (c16).

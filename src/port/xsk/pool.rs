@@ -339,7 +339,7 @@ impl Pool {
 
     /// Hands `descs` to the transmit ring. Returns how many it took: all or none.
     pub(super) fn transmit(tx: &mut TxQueue, descs: &[FrameDesc]) -> usize {
-        // SAFETY: the descriptors come from `to_tx` of the pool that the ring's socket was made with; their frames
+        // SAFETY: the descriptors come from `take_for_tx` of the pool that the ring's socket was made with; their frames
         // are in transmission, so nobody reads or writes them until they are reaped.
         unsafe { tx.produce(descs) }
     }
