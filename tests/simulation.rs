@@ -66,7 +66,11 @@ fn run(seed: u64, connections: u64, cfg: WorldConfig) {
         fleet.world.servers.iter().map(|s| *s.population()).collect::<Vec<_>>(),
         tally.failures()
     );
-    assert!(fleet.settle(Duration::from_secs(1200)).expect("the ports work"), "seed {seed}: {:?} left", fleet.world.leftovers());
+    assert!(
+        fleet.settle(Duration::from_secs(1200)).expect("the ports work"),
+        "seed {seed}: {:?} left",
+        fleet.world.leftovers()
+    );
     for a in fleet.world.accounting() {
         assert!(a.balanced() && a.lent == 0 && a.in_tx == 0, "seed {seed}: {a:?}");
     }

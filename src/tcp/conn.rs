@@ -2,7 +2,7 @@
 //!
 //! The behaviour is in its neighbours: [`input`](super::input) takes segments, [`output`](super::output) makes them,
 //! [`close`](super::close) is what the service can ask for, [`timers`](super::timers) what time does. Only
-//! [`Conn::event`] changes the state.
+//! `Conn::event` changes the state.
 
 use super::chunk::ChunkPool;
 use super::config::TcpConfig;
@@ -318,16 +318,8 @@ impl Conn {
     pub(super) fn set_peer_options(&mut self, mss: Option<u16>, scale: Option<u8>, cfg: &TcpConfig) {
         self.mss = cfg.send_mss(self.tuple.is_v4(), mss);
         self.congestion = NewReno::new(self.mss, self.iss);
-        match scale {
-            Some(s) => {
-                self.snd_scale = s.min(super::config::MAX_WINDOW_SCALE);
-                self.rcv_scale = cfg.window_scale();
-            }
-            None => {
-                self.snd_scale = 0;
-                self.rcv_scale = 0;
-            }
-        }
+        (self.snd_scale, self.rcv_scale) =
+            scale.map_or((0, 0), |s| (s.min(super::config::MAX_WINDOW_SCALE), cfg.window_scale()));
     }
 
     /// The state.

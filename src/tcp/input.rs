@@ -167,7 +167,7 @@ impl Conn {
             return Ok(());
         }
         let Some(ts) = h.options.timestamps else { return Err(Verdict::Dropped(DropReason::Paws)) };
-        let older = (ts.val.wrapping_sub(self.ts_recent) as i32) < 0;
+        let older = ts.val.wrapping_sub(self.ts_recent).cast_signed() < 0;
         if older && env.now.since(self.ts_recent_at) < TS_RECENT_VALID {
             self.flags.set(ConnFlags::ACK_NOW);
             return Err(Verdict::Dropped(DropReason::Paws));
@@ -180,7 +180,7 @@ impl Conn {
         if let Some(ts) = h.options.timestamps
             && self.flags.has(ConnFlags::TIMESTAMPS)
             && h.seq.at_or_before(self.last_ack_sent)
-            && (ts.val.wrapping_sub(self.ts_recent) as i32) >= 0
+            && ts.val.wrapping_sub(self.ts_recent).cast_signed() >= 0
         {
             self.ts_recent = ts.val;
             self.ts_recent_at = now;

@@ -148,7 +148,7 @@ impl SynRcvd {
         match (self.ts_recent, h.options.timestamps) {
             // Once negotiated, timestamps are on every segment (RFC 7323 §3.2).
             (Some(_), None) if !h.flags.syn() => return HalfVerdict::Drop(DropReason::Paws),
-            (Some(recent), Some(ts)) if (ts.val.wrapping_sub(recent) as i32) < 0 => return HalfVerdict::Ack,
+            (Some(recent), Some(ts)) if ts.val.wrapping_sub(recent).cast_signed() < 0 => return HalfVerdict::Ack,
             (Some(_) | None, None) | (None | Some(_), Some(_)) => {}
         }
         if !in_window || h.flags.syn() {
@@ -169,7 +169,7 @@ impl SynRcvd {
     pub fn syn_again(&mut self, h: &Header) {
         self.repeated = true;
         if let (Some(recent), Some(ts)) = (&mut self.ts_recent, h.options.timestamps)
-            && (ts.val.wrapping_sub(*recent) as i32) >= 0
+            && ts.val.wrapping_sub(*recent).cast_signed() >= 0
         {
             *recent = ts.val;
         }

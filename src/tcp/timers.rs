@@ -26,7 +26,6 @@ impl Conn {
         let idle = cfg.limits(self.service).idle;
         let idle = if idle.is_zero() { Time::NEVER } else { self.last_rx.max(self.progress_at) + idle };
         match self.state() {
-            State::Established => (idle, Cause::Idle),
             State::CloseWait => (since + cfg.close_wait, Cause::CloseWaitLimit),
             // The peer's acknowledgments of a closed window are no progress: an orphan ends (c16).
             State::FinWait1 | State::Closing | State::LastAck => {
@@ -35,7 +34,7 @@ impl Conn {
             State::FinWait2 if self.flags.has(ConnFlags::READ_CLOSED) => {
                 (since + cfg.fin_wait_2, Cause::FinWait2Limit)
             }
-            State::FinWait2 => (idle, Cause::Idle),
+            State::Established | State::FinWait2 => (idle, Cause::Idle),
             State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait => {
                 (Time::NEVER, Cause::Idle)
             }
