@@ -208,7 +208,7 @@ impl Conn {
         if retransmission.is_some() && fin {
             self.account.fin_retransmissions += 1;
         }
-        if len > 0 && retransmission.is_none() && self.state() == State::CloseWait {
+        if len > 0 && retransmission.is_none() && matches!(self.state(), State::CloseWait | State::LastAck) {
             self.flags.set(ConnFlags::HALF_CLOSE);
         }
         self.flags.clear(ConnFlags::CHALLENGE);
