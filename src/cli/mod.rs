@@ -4,6 +4,7 @@
 //! output, everything else to standard error.
 
 pub mod check;
+pub mod demo;
 pub mod logging;
 pub mod run;
 
@@ -41,6 +42,11 @@ pub enum Command {
     /// The first signal drains: no new connections, the ones there are end, the exit code is 0. A second one ends the
     /// process at once, with exit code 128 and the signal's number. A failure while running exits with 1.
     Run(ConfigArgs),
+    /// Watch real clients connect, be served, and close in every order.
+    ///
+    /// As root it makes a throwaway pair of network namespaces, serves kernel clients over AF_XDP, and removes them
+    /// again; otherwise it plays the same scenario on a simulated link. Exits with 1 if one connection failed.
+    Demo(demo::DemoArgs),
 }
 
 /// Where the configuration is.
@@ -58,6 +64,7 @@ impl Cli {
         match self.command {
             Command::Check(args) => check::execute(&args),
             Command::Run(args) => run::execute(&args),
+            Command::Demo(args) => demo::execute(&args),
         }
     }
 }

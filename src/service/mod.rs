@@ -18,7 +18,7 @@ pub mod echo;
 pub mod http;
 pub mod pattern;
 pub mod scripted;
-mod slots;
+pub(crate) mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -3,6 +3,7 @@
 //! Every stage has a budget, so that no stage can starve another.
 
 use super::mailbox::{Command, Reply};
+use super::trace::Trace;
 use super::{Drain, Shard};
 use crate::drop::DropReason;
 use crate::port::Port;
@@ -122,6 +123,17 @@ impl<P: Port> Shard<P> {
         let mut block = crate::metrics::block::Block::default();
         self.report(&mut block);
         block
+    }
+
+    /// Traces connections, without mailbox.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.core.trace = Some(Box::new(trace));
+    }
+
+    /// Takes the trace back, without mailbox.
+    #[must_use]
+    pub fn take_trace(&mut self) -> Trace {
+        self.core.trace.take().map_or_else(Trace::default, |t| *t)
     }
 
     /// Opens a connection. Returns whether there was room for it.

@@ -1,7 +1,7 @@
 //! A worker thread: one shard on one core, from its start to its last turn.
 //!
 //! The clock is read twice a turn here, and nowhere below. Idle policy: `Busy` never sleeps; `Adaptive` spins through
-//! [`SPIN_TURNS`] turns without work and then sleeps in the port until a frame, a wake-up or the next timer.
+//! some turns (`SPIN_TURNS`) without work and then sleeps in the port until a frame, a wake-up or the next timer.
 
 use super::Shard;
 use crate::port::Port;

@@ -26,7 +26,6 @@ impl Conn {
         let idle = cfg.limits(self.service).idle;
         let idle = if idle.is_zero() { Time::NEVER } else { self.last_rx.max(self.progress_at) + idle };
         match self.state() {
-            State::Established => (idle, Cause::Idle),
             State::CloseWait => (since + cfg.close_wait, Cause::CloseWaitLimit),
             // The peer's acknowledgments of a closed window are no progress: an orphan ends (c16).
             State::FinWait1 | State::Closing | State::LastAck => {
@@ -35,7 +34,7 @@ impl Conn {
             State::FinWait2 if self.flags.has(ConnFlags::READ_CLOSED) => {
                 (since + cfg.fin_wait_2, Cause::FinWait2Limit)
             }
-            State::FinWait2 => (idle, Cause::Idle),
+            State::Established | State::FinWait2 => (idle, Cause::Idle),
             State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait => {
                 (Time::NEVER, Cause::Idle)
             }
@@ -102,7 +101,7 @@ impl Conn {
         }
         // Karn (RFC 6298 §3): what is sent again is not timed. Go back to the first unacknowledged byte; the window of
         // one segment lets only that out, and what the peer had kept is jumped over by its ACK.
-        self.congestion.on_timeout(self.snd_max, flight, self.rtt.backed_off());
+        self.congestion.on_timeout(self.snd_max, flight, self.rtt.timed_out_before());
         self.flags.clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT);
         self.flags.set(ConnFlags::FORCE);
         self.rtt.back_off();
