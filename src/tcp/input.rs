@@ -455,7 +455,8 @@ impl Conn {
         self.rcv_nxt += joined;
         self.account.bytes_in += n as u64 + u64::from(joined);
         self.unacked_segments = self.unacked_segments.saturating_add(1);
-        if joined > 0 || self.unacked_segments >= 2 || self.rcvbuf.buffered_ooo() > 0 {
+        let at_once = env.cfg.delayed_ack.is_zero();
+        if at_once || joined > 0 || self.unacked_segments >= 2 || self.rcvbuf.buffered_ooo() > 0 {
             self.flags.set(ConnFlags::ACK_NOW);
         } else if self.ack_at == Time::NEVER {
             self.ack_at = env.now + env.cfg.delayed_ack;

@@ -67,7 +67,7 @@ pub fn run(args: &DemoArgs, out: &Out) -> Result<Outcome, Failure> {
     widen_client_ports(&rig)?;
     crate::control::rlimit::raise_locked_memory();
     let settings = settings(args);
-    let terminator = match rig.server_ns().run_in(|| Terminator::start(settings)) {
+    let terminator = match rig.server_ns().run_in(|| Terminator::start(&settings)) {
         Ok(Ok(t)) => t,
         Ok(Err(e @ StartError::Port(_))) => return Err(Failure::Unavailable(e.to_string())),
         Ok(Err(e)) => return Err(Failure::Failed(e.into())),
