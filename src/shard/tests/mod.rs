@@ -28,6 +28,9 @@ mod harness;
 mod script;
 
 mod closing;
+mod closing_ends;
+mod closing_limits;
+mod closing_loss;
 
 #[allow(unused_imports)] // As above.
 use harness::{Harness, Seg, Syn};
