@@ -238,6 +238,15 @@ impl Core {
         Some(key)
     }
 
+    /// Lets a test do between segments what a service does in a call.
+    #[cfg(test)]
+    pub(super) fn act(&mut self, key: u32, f: &mut dyn FnMut(&mut dyn Context)) {
+        let Some(mut x) = self.delivering(key) else { return };
+        x.call(Cause::Service, |_, cx| f(cx));
+        x.check_unread();
+        self.note_starved(key);
+    }
+
     /// Asks the service of a connection to end it.
     pub(super) fn drain_conn(&mut self, key: u32) {
         let Some(mut x) = self.delivering(key) else { return };
