@@ -152,7 +152,7 @@ impl Conn {
         }
         let len = unsent.min(usable).min(room);
         let fin = fin_due && len == unsent;
-        if !fin && !self.worth_sending(env.cfg, len, unsent, offset) {
+        if !fin && !self.worth_sending(env.cfg, len, unsent, offset, room) {
             return None;
         }
         if fin && len == 0 && unsent > 0 {
@@ -181,11 +181,11 @@ impl Conn {
 
     /// Silly-window avoidance and Nagle (§3.8.6.2.1, §3.7.4): full segments, the last piece, or half the largest
     /// window the peer ever offered.
-    fn worth_sending(&self, cfg: &TcpConfig, len: usize, unsent: usize, in_flight: u32) -> bool {
+    fn worth_sending(&self, cfg: &TcpConfig, len: usize, unsent: usize, in_flight: u32, room: usize) -> bool {
         if len == 0 {
             return false;
         }
-        let full = len >= usize::from(self.mss) - MAX_DATA_OPTIONS;
+        let full = len >= room;
         let last = len == unsent && (!cfg.nagle || in_flight == 0);
         full || last || len as u32 >= self.max_snd_wnd / 2 || self.flags.has(ConnFlags::FORCE)
     }
@@ -317,6 +317,6 @@ impl Conn {
     }
 }
 
-/// Options a data segment can carry: timestamps and three SACK blocks (RFC 2018 §3).
+/// Options a data segment can carry: timestamps and three SACK blocks (RFC 2018 §3). There is room for payload beside.
 const MAX_DATA_OPTIONS: usize = 40;
 const _: () = assert!(MAX_DATA_OPTIONS < super::config::MIN_MSS as usize);
