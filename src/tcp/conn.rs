@@ -78,6 +78,9 @@ impl ConnFlags {
     /// The ACK that is owed is a challenge ACK.
     pub const CHALLENGE: u32 = 1 << 20;
 
+    /// The connection waits for chunks in the worker's queue.
+    pub const STARVED: u32 = 1 << 21;
+
     /// Whether a flag is set.
     #[must_use]
     pub const fn has(self, f: u32) -> bool {
