@@ -28,6 +28,10 @@ mod harness;
 mod script;
 
 mod closing;
+mod data;
+mod misdirected;
+mod opening;
+mod resets;
 
 #[allow(unused_imports)] // As above.
 use harness::{Harness, Seg, Syn};
