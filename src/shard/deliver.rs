@@ -160,6 +160,12 @@ impl Delivering<'_, '_> {
         }
     }
 
+    /// The worker is drained: the service ends the connection its way.
+    fn drain(&mut self) {
+        self.call(Cause::Drain, |s, cx| s.drain(cx));
+        self.check_unread();
+    }
+
     /// Send space was freed: unread bytes first, then `writable`.
     fn space(&mut self) {
         if !self.conn.flags.take(ConnFlags::SEND_BLOCKED) || !self.conn.state().can_send() {
@@ -198,7 +204,7 @@ impl Core {
             x.space();
         }
         if opened && draining && x.conn.state().can_send() {
-            x.call(Cause::Drain, |s, cx| s.drain(cx));
+            x.drain();
         }
         self.count_opened(key, opened);
         if let Some(reason) = lost {
@@ -268,7 +274,7 @@ impl Core {
     pub(super) fn drain_conn(&mut self, key: u32) {
         let Some(mut x) = self.delivering(key) else { return };
         match x.conn.state() {
-            State::Established | State::CloseWait => x.call(Cause::Drain, |s, cx| s.drain(cx)),
+            State::Established | State::CloseWait => x.drain(),
             // Nobody was told of it yet; it is told, and drained, when its handshake completes.
             State::SynSent | State::SynReceived => {}
             State::FinWait1 | State::FinWait2 => {

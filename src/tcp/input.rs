@@ -423,6 +423,7 @@ impl Conn {
             && (text_end.before(self.rcv_adv) || text_end == self.rcv_nxt)
         {
             self.peer_fin = Some(text_end);
+            self.drop_beyond_fin(env, text_end);
         }
         if payload.is_empty() {
             if h.flags.fin() && text_end != self.rcv_nxt {
@@ -457,6 +458,14 @@ impl Conn {
         }
         d.in_order = (start - seq) as usize..(in_order_to - seq) as usize;
         d
+    }
+
+    /// What is held out of order beyond a FIN would carry `rcv_nxt` past it, and the FIN would never be taken. The
+    /// peer contradicts itself; what it has not had acknowledged may be dropped (RFC 2018 §8).
+    fn drop_beyond_fin(&mut self, env: &mut Env<'_>, fin: SeqNum) {
+        if self.rcvbuf.ranges(env.pool).any(|(_, end)| end.after(fin)) {
+            self.rcvbuf.discard_ooo(env.pool);
+        }
     }
 
     fn keep_out_of_order(&mut self, env: &mut Env<'_>, seq: SeqNum, bytes: &[u8], d: &mut Delivery) {

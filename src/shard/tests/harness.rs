@@ -181,6 +181,8 @@ pub struct Harness {
     pub out: VecDeque<Seen>,
     /// The shard's mailbox.
     pub mailbox: Handle,
+    /// Window of the peer where `send!` does not say.
+    pub win: u16,
     wire: MemPort,
     link: LinkHandle,
     now: Time,
@@ -249,6 +251,7 @@ impl Harness {
             shard,
             out: VecDeque::new(),
             mailbox,
+            win: u16::MAX,
             wire,
             link,
             now,
@@ -380,7 +383,7 @@ impl Harness {
             options.timestamps = Some(Timestamps { val: PEER_TS.wrapping_add(ms), ecr: p.ts_recent });
         }
         let ack = if s.flags.ack() { relative(p.irs.unwrap_or_default(), s.ack) } else { SeqNum::new(0) };
-        let window = s.win.unwrap_or(u16::MAX);
+        let window = s.win.unwrap_or(self.win);
         let header = Header { seq: relative(p.iss, s.seq), ack, flags: s.flags, window, options };
         let tuple = self.tuple().flipped();
         let l2 = L2 { src: PEER_MAC, dst: OUR_MAC, vlan: None };

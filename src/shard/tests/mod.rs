@@ -28,6 +28,9 @@ mod harness;
 mod script;
 
 mod closing;
+mod closing_ends;
+mod closing_limits;
+mod closing_loss;
 mod data;
 mod misdirected;
 mod opening;
