@@ -228,16 +228,33 @@ impl Core {
 
     /// A service that waits for chunks while nothing is in flight would never be called again.
     fn note_starved(&mut self, key: u32) {
-        let Some(conn) = self.tables.conns.get(key) else { return };
-        if conn.flags.has(ConnFlags::SEND_BLOCKED) && conn.unsent_or_unacknowledged() == 0 {
-            self.starved.push_back(key);
+        let Some(conn) = self.tables.conns.get_mut(key) else { return };
+        let starved = conn.flags.has(ConnFlags::SEND_BLOCKED) && conn.unsent_or_unacknowledged() == 0;
+        if !starved || conn.flags.has(ConnFlags::STARVED) {
+            return;
         }
+        conn.flags.set(ConnFlags::STARVED);
+        if self.starved.len() == self.tables.conns.capacity() {
+            // Entries of connections that are gone: only the first one of each that waits stays.
+            let conns = &mut self.tables.conns;
+            self.starved.retain(|&k| conns.get_mut(k).is_some_and(|c| c.flags.take(ConnFlags::STARVED)));
+            for &k in self.starved.iter().chain([&key]) {
+                if let Some(c) = conns.get_mut(k) {
+                    c.flags.set(ConnFlags::STARVED);
+                }
+            }
+            if self.starved.contains(&key) {
+                return;
+            }
+        }
+        self.starved.push_back(key);
     }
 
     /// Gives one starved connection another chance. Returns its key.
     pub(super) fn feed_starved(&mut self) -> Option<u32> {
         let key = self.starved.pop_front()?;
         if let Some(mut x) = self.delivering(key) {
+            x.conn.flags.clear(ConnFlags::STARVED);
             x.space();
         }
         self.note_starved(key);

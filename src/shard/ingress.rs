@@ -14,6 +14,11 @@ use crate::tcp::input::Verdict;
 use crate::tcp::state::{Event, State};
 use crate::wire::{self, Flags, Header, IcmpError, IcmpKind, Options, Parsed, SeqNum, TcpFrame};
 
+/// Frames a worker passes on per second. Each costs a copy of some 1.5 kB and another worker's time, so a flood of stray
+/// segments must not be multiplied by the number of workers. Higher: it is; lower: flows that a NIC without symmetric
+/// RSS delivers elsewhere are slowed down, though their peers send again.
+pub(super) const FORWARDS_PER_SECOND: u32 = 20_000;
+
 /// A frame between the stages.
 struct Staged {
     frame: Frame,
@@ -154,7 +159,9 @@ impl<P: Port> Shard<P> {
 
     /// Passes a frame on to the next worker. Returns whether it is on its way (or was dropped and counted).
     fn pass_on(&mut self, frame: &Frame, hops: u8) -> bool {
-        if self.mailbox.forward(self.port.bytes(frame), hops) {
+        if !self.core.forwards.take(self.core.now) {
+            self.core.block.counters.drop_frame(DropReason::MisdirectedBudget);
+        } else if self.mailbox.forward(self.port.bytes(frame), hops) {
             self.core.block.counters.misdirected_out += 1;
         } else {
             self.core.block.counters.drop_frame(DropReason::MailboxFull);

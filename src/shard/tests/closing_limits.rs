@@ -70,7 +70,9 @@ fn c15_a_late_lingering_close_is_bounded_from_then_on_too() {
 
 #[test]
 fn c15_a_reader_in_fin_wait_2_is_bounded_by_the_idle_limit_if_there_is_one() {
-    let mut h = Harness::open_tuned(|s| s.tcp.limits = vec![crate::tcp::config::Limits { idle: S(30), ..crate::tcp::config::Limits::DEFAULT }]);
+    let mut h = Harness::open_tuned(|s| {
+        s.tcp.limits = vec![crate::tcp::config::Limits { idle: S(30), ..crate::tcp::config::Limits::DEFAULT }]
+    });
     h.act(&[Do::Shutdown]);
     recv!(h, FIN|ACK seq=1, ack=1);
     send!(h, ACK seq=1, ack=2);
@@ -223,7 +225,9 @@ fn c17_close_wait_is_bounded_for_a_service_that_never_reads() {
 
 #[test]
 fn idle_connections_are_closed_lingering() {
-    let mut h = Harness::open_tuned(|s| s.tcp.limits = vec![crate::tcp::config::Limits { idle: S(10), ..crate::tcp::config::Limits::DEFAULT }]);
+    let mut h = Harness::open_tuned(|s| {
+        s.tcp.limits = vec![crate::tcp::config::Limits { idle: S(10), ..crate::tcp::config::Limits::DEFAULT }]
+    });
     after!(h, 5000);
     send!(h, ACK seq=1, ack=1, len=10);
     after!(h, 9999);
@@ -243,7 +247,8 @@ fn idle_connections_are_closed_lingering() {
 #[test]
 fn idle_connections_whose_peer_is_gone_end_at_the_give_up_time() {
     let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits = vec![crate::tcp::config::Limits { idle: S(10, ..crate::tcp::config::Limits::DEFAULT }]);
+        s.tcp.limits =
+            vec![crate::tcp::config::Limits { idle: S(10), ..crate::tcp::config::Limits::DEFAULT }];
         s.tcp.give_up = S(5);
     });
     after!(h, 10_000);

@@ -389,7 +389,7 @@ impl Harness {
         let l2 = L2 { src: PEER_MAC, dst: OUR_MAC, vlan: None };
         let emit = Emit { l2, tuple: &tuple, header: &header, ttl: 64, ecn: 0, ip_id: 0 };
         let mut frame = vec![0; emit.headers_len() + s.len];
-        frame[emit.headers_len()..].copy_from_slice(&pattern(s.seq, s.len));
+        frame[emit.headers_len()..].copy_from_slice(&pattern(s.seq + i64::from(s.flags.syn()), s.len));
         let len = emit.emit(&mut frame, s.len).expect("the segment fits");
         frame.truncate(len);
         frame

@@ -31,6 +31,10 @@ mod closing;
 mod closing_ends;
 mod closing_limits;
 mod closing_loss;
+mod data;
+mod misdirected;
+mod opening;
+mod resets;
 
 #[allow(unused_imports)] // As above.
 use harness::{Harness, Seg, Syn};
