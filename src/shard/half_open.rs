@@ -85,7 +85,7 @@ impl<P: Port> Shard<P> {
         };
         match half.on_segment(&seg.header, seg.payload_len(), &core.cfg) {
             HalfVerdict::SynAckAgain => {
-                half.remember_timestamp(&seg.header);
+                half.syn_again(&seg.header);
                 core.block.counters.retransmit(Retransmission::SynAck);
                 self.send_syn_ack(key, Some(frame));
             }

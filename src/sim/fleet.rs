@@ -5,6 +5,7 @@
 
 use super::client::{Driver, Plan, Tally, Target};
 use super::world::{World, WorldConfig, tuple};
+use crate::metrics::block::Block;
 use crate::service::discard::Discard;
 use crate::service::echo::Echo;
 use crate::service::http::{Http, HttpConfig};
@@ -63,6 +64,8 @@ pub struct Fleet {
     total: u64,
     begun: u64,
     concurrency: usize,
+    /// What the servers have reported so far: their histograms are handed over, not kept.
+    pub server_totals: Block,
 }
 
 impl Fleet {
@@ -73,7 +76,7 @@ impl Fleet {
         let driver = Driver::new(concurrency, Arc::from(BODY));
         let driver = Rc::new(RefCell::new(driver));
         let world = World::new(cfg, || listeners(connections), Box::new(Rc::clone(&driver)));
-        Self { world, driver, seed, total, begun: 0, concurrency }
+        Self { world, driver, seed, total, begun: 0, concurrency, server_totals: Block::default() }
     }
 
     /// The tuple and plan of the `n`th connection; odd rounds run over IPv6.
@@ -88,12 +91,19 @@ impl Fleet {
     fn open_more(&mut self) {
         while self.begun < self.total && self.driver.borrow().outstanding() < self.concurrency {
             let (tuple, plan) = self.connection(self.begun);
-            let Ok(word) = self.driver.borrow_mut().plan(plan) else { return };
-            if !self.world.connect(tuple, word) {
-                self.driver.borrow_mut().refused(&tuple, word);
-            }
+            let _ = self.begin(tuple, plan);
             self.begun += 1;
         }
+    }
+
+    /// Opens one connection beside the fleet's own. Returns whether it could be begun; if not, the tally says so.
+    pub fn begin(&mut self, tuple: Tuple, plan: Plan) -> bool {
+        let Ok(word) = self.driver.borrow_mut().plan(plan) else { return false };
+        let begun = self.world.connect(tuple, word);
+        if !begun {
+            self.driver.borrow_mut().refused(&tuple, word);
+        }
+        begun
     }
 
     /// Runs until all connections ended, or `limit` of simulated time has passed; `watch` is called now and then.

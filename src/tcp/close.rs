@@ -61,6 +61,14 @@ impl Conn {
         self.reset(env, Cause::Abort);
     }
 
+    /// The time of a drain is over: RST, so that the peer knows and does not wait for an answer.
+    /// A connection that both sides have closed, and that only waits to send its last ACK, is left alone.
+    pub fn cut_off(&mut self, env: &mut Env<'_>) {
+        if self.state() != State::TimeWait {
+            self.reset(env, Cause::Drain);
+        }
+    }
+
     /// Ends the connection with a RST of ours.
     pub(super) fn reset(&mut self, env: &mut Env<'_>, cause: Cause) {
         if self.state().synchronized() || self.state() == State::SynReceived {

@@ -159,6 +159,8 @@ pub struct Conn {
     /// The byte whose acknowledgment ends the timed round trip, and when it was sent.
     pub(super) timed_seq: SeqNum,
     pub(super) timed_at: Time,
+    /// `TSval` of the latest retransmission.
+    pub(super) rtx_ts: u32,
 
     // Receive sequence space.
     pub(super) rcv_nxt: SeqNum,
@@ -243,6 +245,12 @@ impl Conn {
             c.ts_offset = secret.ts_offset(&half.tuple);
         }
         c.account.opened_at = half.since;
+        if !half.repeated {
+            c.flags.set(ConnFlags::TIMING);
+            c.timed_at = half.since;
+        }
+        // Until the handshake's ACK is taken: no state is without a deadline.
+        c.rtx_at = now + c.rtt.rto();
         c
     }
 
@@ -271,6 +279,7 @@ impl Conn {
             rtt: Rtt::default(),
             timed_seq: iss,
             timed_at: now,
+            rtx_ts: 0,
             rcv_nxt: SeqNum::new(0),
             rcv_adv: SeqNum::new(0),
             last_ack_sent: SeqNum::new(0),

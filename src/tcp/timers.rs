@@ -101,7 +101,7 @@ impl Conn {
         }
         // Karn (RFC 6298 §3): what is sent again is not timed. Go back to the first unacknowledged byte; the window of
         // one segment lets only that out, and what the peer had kept is jumped over by its ACK.
-        self.congestion.on_timeout(self.snd_max, flight, self.rtt.backed_off());
+        self.congestion.on_timeout(self.snd_max, flight, self.rtt.timed_out_before());
         self.flags.clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT);
         self.flags.set(ConnFlags::FORCE);
         self.rtt.back_off();
