@@ -38,7 +38,7 @@ fn run(config: &Config) -> anyhow::Result<Outcome> {
     let signals = signals::Watch::start(Signals::block()?, deadline)?;
     rlimit::raise_locked_memory();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), interface = config.interface.name, "starting");
-    let terminator = Terminator::start(Settings::from_config(config))?;
+    let terminator = Terminator::start(&Settings::from_config(config))?;
     announce(config, &terminator);
     signals.started(terminator.control(), deadline);
     let outcome = terminator.wait();
@@ -59,10 +59,9 @@ fn announce(config: &Config, t: &Terminator) {
         "interface"
     );
     for (worker, ((queue, copy), core)) in i.queues.iter().zip(t.cores()).enumerate() {
-        match core {
-            Some(core) => tracing::info!(worker, queue, copy = copy.as_str(), core, "worker"),
-            None => tracing::info!(worker, queue, copy = copy.as_str(), "worker"),
-        }
+        // Not pinned is what no configuration asks for, but an empty set of allowed CPUs may.
+        let core = core.map_or_else(|| "any".to_owned(), |c| c.to_string());
+        tracing::info!(worker, queue, copy = copy.as_str(), core, "worker");
     }
     for l in &config.listeners {
         let addresses: Vec<String> = l.addresses.iter().map(ToString::to_string).collect();
@@ -73,10 +72,8 @@ fn announce(config: &Config, t: &Terminator) {
             "listener"
         );
     }
-    match t.metrics_addr() {
-        Some(at) => tracing::info!("metrics on http://{at}/metrics"),
-        None => tracing::info!("metrics off"),
-    }
+    let metrics = t.metrics_addr().map_or_else(|| "off".to_owned(), |at| format!("http://{at}/metrics"));
+    tracing::info!(at = metrics, "metrics");
     tracing::info!("ready");
 }
 

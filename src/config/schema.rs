@@ -113,7 +113,7 @@ pub struct WorkerConfig {
     pub idle: Idle,
     /// Synchronized connections a worker holds.
     pub connections: u32,
-    /// Half-open connections a worker holds; above it SYN cookies.
+    /// Half-open connections a worker holds; beyond it SYNs are dropped.
     pub half_open: u32,
     /// `TIME_WAIT` records a worker holds.
     pub time_wait: u32,
@@ -156,14 +156,14 @@ pub struct TcpConfig {
     pub send_buffer: u32,
     /// Most bytes a connection holds unread; also its receive window.
     pub receive_buffer: u32,
-    /// Largest segment offered to peers, in bytes of payload; `None` derives it from the interface's MTU.
+    /// Largest segment in both directions, in bytes of payload; `None` derives it from the interface's MTU.
     pub mss: Option<u16>,
     /// TTL or hop limit of what is sent.
     pub ttl: u8,
-    /// RSTs a worker sends in a second.
+    /// RSTs, and ACKs from `TIME_WAIT`, that a worker sends in a second.
     pub rst_budget: u32,
     /// Challenge ACKs a connection sends in a second.
-    pub challenge_ack_per_conn: u32,
+    pub challenge_ack_per_conn: u8,
     /// Longest an acknowledgment is held back (RFC 9293 §3.8.6.3: below 500 ms).
     pub delayed_ack: Duration,
 }
@@ -277,7 +277,7 @@ impl Default for HttpConfig {
 /// `[drain]`: the end of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainConfig {
-    /// Connections that are not closed this long after the drain began are reset.
+    /// The process has ended this long after the drain began; what is left shortly before is reset.
     pub deadline: Duration,
 }
 
@@ -368,8 +368,8 @@ pub(super) mod bounds {
     pub const FRAMES: RangeInclusive<u64> = 128..=1 << 20;
     /// Connections of a worker; 2^24 records take about 4 GiB.
     pub const CONNECTIONS: RangeInclusive<u64> = 1..=1 << 24;
-    /// Half-open connections; 0 answers every SYN with a cookie.
-    pub const HALF_OPEN: RangeInclusive<u64> = 0..=1 << 22;
+    /// Half-open connections; without any no handshake could begin.
+    pub const HALF_OPEN: RangeInclusive<u64> = 1..=1 << 22;
     /// `TIME_WAIT` records; 2^27 take about 5 GiB. Fewer than 1024 are evicted before they protect anything.
     pub const TIME_WAIT_RECORDS: RangeInclusive<u64> = 1024..=1 << 27;
     /// Chunks of 2 KiB; 2^23 are 16 GiB.
@@ -394,8 +394,9 @@ pub(super) mod bounds {
     pub const TTL: RangeInclusive<u64> = 1..=255;
     /// Replies per second; 0 sends none.
     pub const RST_BUDGET: RangeInclusive<u64> = 0..=10_000_000;
-    /// Challenge ACKs; 0 would leave a peer that restarted hanging, so at least one.
-    pub const CHALLENGE_ACKS: RangeInclusive<u64> = 1..=1000;
+    /// Challenge ACKs; 0 would leave a peer that restarted hanging, so at least one. The
+    /// count is a byte in every connection.
+    pub const CHALLENGE_ACKS: RangeInclusive<u64> = 1..=255;
     /// Delayed ACK: below 500 ms by RFC 9293 §3.8.6.3 (MUST-58); 0 acknowledges at once.
     pub const DELAYED_ACK: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_millis(499);
     /// Lingering close: 0 discards nothing.

@@ -10,6 +10,9 @@ const WORKER: Place = Place::of("worker");
 const TCP: Place = Place::of("tcp");
 const METRICS: Place = Place::of("metrics");
 
+/// Frames beyond both rings: two bursts, those that are worked on and those that answers are written into.
+const SPARE_FRAMES: u32 = 2 * crate::port::BURST as u32;
+
 /// Checks every relation and records what does not hold.
 pub fn relations(c: &Config, r: &mut Reader<'_>) {
     interface(c, r);
@@ -32,12 +35,13 @@ fn interface(c: &Config, r: &mut Reader<'_>) {
             ),
         );
     }
-    if i.frames < 2 * i.ring_size {
+    let needed = 2 * i.ring_size + SPARE_FRAMES;
+    if i.frames < needed {
         r.relation(
             &[(INTERFACE, "frames"), (INTERFACE, "ring_size")],
             Fault::new(
                 format!("{} frames cannot fill both directions of rings of {}", i.frames, i.ring_size),
-                format!("write frames = {} or more, or a smaller ring_size", 2 * i.ring_size),
+                format!("write frames = {needed} or more, or a smaller ring_size"),
             ),
         );
     }

@@ -97,7 +97,7 @@ impl Drain {
         let reserve = RESERVE.min(deadline / RESERVE_PART);
         Self {
             began: now,
-            cut_off_at: now + (deadline - reserve),
+            cut_off_at: now + deadline.saturating_sub(reserve),
             // Even without any time the RSTs get some.
             ends_at: now + deadline.max(RESERVE / RESERVE_PART),
             stage: Stage::Closing,
@@ -180,7 +180,7 @@ mod tests {
         let mut d = Drain::begin(t, DEADLINE);
         assert_eq!(d.step(t, LIVE), Step::Wait);
         assert_eq!(d.step(t + ms(4000), WAIT), Step::Wait);
-        assert_eq!(d.step(t + ms(4000) + GRACE - ms(1), WAIT), Step::Wait);
+        assert_eq!(d.step(t + ms(3999) + GRACE, WAIT), Step::Wait);
         assert_eq!(d.step(t + ms(4000) + GRACE, WAIT), Step::Stop);
         assert!(!d.was_cut_off());
     }
@@ -201,7 +201,7 @@ mod tests {
         let t = Instant::now();
         let mut d = Drain::begin(t, DEADLINE);
         assert_eq!(d.step(t, HALF), Step::Wait);
-        assert_eq!(d.step(t + HALF_OPEN_WAIT - ms(1), HALF), Step::Wait);
+        assert_eq!(d.step(t + ms(1999), HALF), Step::Wait);
         assert_eq!(d.step(t + HALF_OPEN_WAIT, HALF), Step::Stop);
     }
 
@@ -209,10 +209,10 @@ mod tests {
     fn what_is_left_is_cut_off_before_the_deadline_and_never_waited_for_after_it() {
         let t = Instant::now();
         let mut d = Drain::begin(t, DEADLINE);
-        assert_eq!(d.step(t + DEADLINE - RESERVE - ms(1), LIVE), Step::Wait);
-        assert_eq!(d.step(t + DEADLINE - RESERVE, LIVE), Step::CutOff);
+        assert_eq!(d.step(t + ms(29_499), LIVE), Step::Wait);
+        assert_eq!(d.step(t + ms(29_500), LIVE), Step::CutOff);
         assert!(d.was_cut_off());
-        assert_eq!(d.step(t + DEADLINE - ms(1), LIVE), Step::Wait);
+        assert_eq!(d.step(t + ms(29_999), LIVE), Step::Wait);
         assert_eq!(d.step(t + DEADLINE, LIVE), Step::Stop);
     }
 

@@ -20,5 +20,6 @@ mod terminator;
 mod workers;
 
 pub use outcome::{Outcome, WorkerFailure};
+pub use phase::{Phase, Phases};
 pub use settings::{Cores, ListenerSettings, ServiceFactory, Settings};
 pub use terminator::{Control, StartError, Terminator};

@@ -172,9 +172,10 @@ fn tcp(t: &config::TcpConfig) -> TcpConfig {
         syn_retries: t.syn_retries,
         send_buffer: t.send_buffer,
         receive_buffer: t.receive_buffer,
+        mss: t.mss,
         ttl: t.ttl,
         delayed_ack: t.delayed_ack,
-        challenge_acks: u8::try_from(t.challenge_ack_per_conn).unwrap_or(u8::MAX),
+        challenge_acks: t.challenge_ack_per_conn,
         stray_replies: t.rst_budget,
         ..TcpConfig::default()
     }
@@ -204,9 +205,70 @@ fn service(s: &ServiceConfig, connections: usize) -> ServiceFactory {
                 body: h.body.clone(),
                 content_type: h.content_type.clone(),
                 connections,
+                keep_alive: h.keep_alive,
                 ..HttpConfig::default()
             };
             Arc::new(move || Box::new(Http::new(config.clone())))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_key_reaches_its_place() {
+        let text = "[interface]\nname = \"eth7\"\nqueues = [1]\nmode = \"native\"\nzero_copy = \"off\"\nring_size = 256\n\
+            frames = 1024\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
+            time_wait = 1103\nchunks = 104\n[tcp]\ntime_wait = \"1s\"\nfin_wait_2 = \"2s\"\nclose_wait = \"3s\"\n\
+            give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\n\
+            mss = 1111\nttl = 12\nrst_budget = 13\nchallenge_ack_per_conn = 14\ndelayed_ack = \"15ms\"\n\
+            [[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n\
+            [[listener]]\nname = \"b\"\naddress = \"[::]:8\"\nservice = \"http\"\nidle = \"16s\"\n\
+            linger_bytes = \"17B\"\nlinger_time = \"18s\"\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
+        let config = crate::config::from_text(text, Path::new("t.toml")).unwrap().config;
+        let s = Settings::from_config(&config);
+        let secs = Duration::from_secs;
+        assert_eq!((s.open.interface.as_str(), &s.open.queues), ("eth7", &Queues::List(vec![1])));
+        assert_eq!((s.open.mode, s.open.zero_copy), (Mode::Native, ZeroCopy::Off));
+        let rings = RingConfig { rx_ring: 256, tx_ring: 256, frames: 1024, ..RingConfig::default() };
+        assert_eq!(s.open.rings, rings);
+        assert_eq!((s.cores, s.idle), (Cores::List(vec![3]), Idle::Busy));
+        let capacity = Capacity { connections: 1001, half_open: 102, time_wait: 1103, chunks: 104 };
+        assert_eq!(s.capacity, capacity);
+        let tcp = TcpConfig {
+            time_wait: secs(1),
+            fin_wait_2: secs(2),
+            close_wait: secs(3),
+            give_up: secs(4),
+            syn_retries: 6,
+            send_buffer: 8 << 10,
+            receive_buffer: 9 << 10,
+            mss: Some(1111),
+            ttl: 12,
+            stray_replies: 13,
+            challenge_acks: 14,
+            delayed_ack: Duration::from_millis(15),
+            ..TcpConfig::default()
+        };
+        assert_eq!(s.tcp, tcp);
+        let [a, b] = &s.listeners[..] else { panic!("{:?}", s.listeners) };
+        let limits = |idle, linger_bytes, linger_time| Limits { idle, linger_bytes, linger_time };
+        assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2)));
+        assert_eq!(b.limits, limits(secs(16), 17, secs(18)));
+        assert_eq!((a.kind, b.kind), ("echo", "http"));
+        assert_eq!(b.addresses, ["[::]:8".parse().unwrap()]);
+        assert_eq!(s.metrics, Some("127.0.0.1:19".parse().unwrap()));
+    }
+
+    /// What configurations promise at their bounds, the opening of the interface must take.
+    #[test]
+    fn rings_that_the_schema_takes_hold() {
+        let text = "[interface]\nname = \"e\"\nring_size = 64\nframes = 256\n[[listener]]\nname = \"a\"\n\
+            address = \"0.0.0.0:7\"\nservice = \"echo\"\n";
+        let config = crate::config::from_text(text, Path::new("t.toml")).unwrap().config;
+        assert_eq!(Settings::from_config(&config).open.rings.check(), Ok(()));
     }
 }

@@ -55,11 +55,10 @@ impl Watch {
     /// # Errors
     /// When it cannot be made.
     pub fn start(signals: Signals, deadline: Duration) -> io::Result<Self> {
+        let Signals(set) = signals;
         let watch = Self::default();
         let mine = watch.clone();
-        std::thread::Builder::new()
-            .name("fw-signals".into())
-            .spawn(move || mine.wait(&signals.0, deadline))?;
+        std::thread::Builder::new().name("fw-signals".into()).spawn(move || mine.wait(&set, deadline))?;
         Ok(watch)
     }
 

@@ -274,7 +274,8 @@ impl Supervisor {
         self.phases.advance(Phase::Draining);
         self.drain = Some(Drain::begin(now, deadline));
         tracing::info!(deadline = ?deadline, connections = self.left().live, "draining: no new connections");
-        self.command(|| Command::Drain);
+        // Without any time a FIN would only be followed by a RST.
+        self.command(|| if deadline.is_zero() { Command::CutOff } else { Command::Drain });
         // Only what is reported after the command counts: the queue keeps the order.
         self.ask_reports();
         self.collect(REPLY_LIMIT);

@@ -127,9 +127,9 @@ impl Terminator {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(settings: Settings) -> Result<Self, StartError> {
+    pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let phases = Phases::default();
-        let queues = check_cores(&settings)?;
+        let queues = check_cores(settings)?;
         let exposition = Exposition::new(queues).map_err(|e| StartError::System {
             what: "making the table of metrics",
             source: io::Error::other(e),
@@ -141,9 +141,9 @@ impl Terminator {
         let (requests, inbox) = unbounded();
 
         let (k0, k1) = random()?;
-        let Opened { ports, steering, report } = xsk::open(&open_config(&settings))?;
+        let Opened { ports, steering, report } = xsk::open(&open_config(settings))?;
         let plan = Plan {
-            tcp: engine_config(&settings, &report),
+            tcp: engine_config(settings, &report),
             capacity: settings.capacity.clone(),
             listeners: Plan::listeners(&settings.listeners),
             secret: Secret::new(k0, k1),

@@ -160,6 +160,12 @@ impl Delivering<'_, '_> {
         }
     }
 
+    /// The worker is drained: the service ends the connection its way.
+    fn drain(&mut self) {
+        self.call(Cause::Drain, |s, cx| s.drain(cx));
+        self.check_unread();
+    }
+
     /// Send space was freed: unread bytes first, then `writable`.
     fn space(&mut self) {
         if !self.conn.flags.take(ConnFlags::SEND_BLOCKED) || !self.conn.state().can_send() {
@@ -198,7 +204,7 @@ impl Core {
             x.space();
         }
         if opened && draining && x.conn.state().can_send() {
-            x.call(Cause::Drain, |s, cx| s.drain(cx));
+            x.drain();
         }
         self.count_opened(key, opened);
         if let Some(reason) = lost {
@@ -238,11 +244,20 @@ impl Core {
         Some(key)
     }
 
+    /// Lets a test do between segments what a service does in a call.
+    #[cfg(test)]
+    pub(super) fn act(&mut self, key: u32, f: &mut dyn FnMut(&mut dyn Context)) {
+        let Some(mut x) = self.delivering(key) else { return };
+        x.call(Cause::Service, |_, cx| f(cx));
+        x.check_unread();
+        self.note_starved(key);
+    }
+
     /// Asks the service of a connection to end it.
     pub(super) fn drain_conn(&mut self, key: u32) {
         let Some(mut x) = self.delivering(key) else { return };
         match x.conn.state() {
-            State::Established | State::CloseWait => x.call(Cause::Drain, |s, cx| s.drain(cx)),
+            State::Established | State::CloseWait => x.drain(),
             State::FinWait1 | State::FinWait2 => {
                 // The service half-closed and still reads: from now on nobody does, so that the wait is bounded.
                 let Delivering { conn, env, .. } = &mut x;

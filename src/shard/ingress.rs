@@ -11,6 +11,7 @@ use crate::metrics::block::ResetCause;
 use crate::port::{BURST, Frame, Port};
 use crate::tcp::conn::{ConnFlags, Env};
 use crate::tcp::input::Verdict;
+use crate::tcp::state::{Event, State};
 use crate::wire::{self, Flags, Header, IcmpError, IcmpKind, Options, Parsed, SeqNum, TcpFrame};
 
 /// A frame between the stages.
@@ -126,7 +127,29 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         }
-        self.answer_closed(frame, seg, ResetCause::NoConnection);
+        if self.core.listeners.find(&seg.tuple).is_some() {
+            self.on_listen(frame, seg);
+        } else {
+            self.answer_closed(frame, seg, ResetCause::NoConnection);
+        }
+    }
+
+    /// What a listener makes of anything but a SYN (§3.10.7.2): a RST is ignored, an ACK answered by a RST, the rest
+    /// dropped in silence.
+    fn on_listen(&mut self, frame: Frame, seg: &TcpFrame) {
+        let f = seg.header.flags;
+        let log = &mut self.core.log;
+        if f.rst() {
+            log.moved(State::Listen, Event::Rst, State::Listen);
+        } else if f.fin() && !f.ack() {
+            log.moved(State::Listen, Event::Fin, State::Listen);
+        }
+        if f.rst() || f.ack() {
+            self.answer_closed(frame, seg, ResetCause::NoConnection);
+        } else {
+            self.core.block.counters.drop_frame(DropReason::NoConnection);
+            self.port.free(frame);
+        }
     }
 
     /// Passes a frame on to the next worker. Returns whether it is on its way (or was dropped and counted).

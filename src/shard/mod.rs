@@ -24,6 +24,8 @@ pub mod mailbox;
 mod run;
 pub mod slab;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod timers;
 pub mod trace;
 mod waiting;

@@ -21,6 +21,8 @@ pub struct TcpConfig {
     pub receive_buffer: u32,
     /// IP packet size in bytes that the interface takes.
     pub mtu: u16,
+    /// Largest payload of a segment, in both directions; `None` is what `mtu` allows.
+    pub mss: Option<u16>,
     /// IPv4 TTL and IPv6 hop limit.
     pub ttl: u8,
     /// Limits by service number; a service beyond the list has the default ones.
@@ -63,6 +65,7 @@ impl Default for TcpConfig {
             send_buffer: 256 * 1024,
             receive_buffer: 256 * 1024,
             mtu: 1500,
+            mss: None,
             ttl: 64,
             limits: Vec::new(),
             delayed_ack: Duration::from_millis(40),
@@ -93,7 +96,8 @@ impl TcpConfig {
     /// The MSS option that is offered: what the interface takes, less headers without options (RFC 9293 §3.7.1).
     #[must_use]
     pub fn offered_mss(&self, v4: bool) -> u16 {
-        self.mtu.saturating_sub(if v4 { V4_HEADERS } else { V6_HEADERS }).max(MIN_MSS)
+        let fits = self.mtu.saturating_sub(if v4 { V4_HEADERS } else { V6_HEADERS });
+        self.mss.map_or(fits, |mss| mss.min(fits)).max(MIN_MSS)
     }
 
     /// The MSS to send with, from the peer's option; without one the RFC's default (RFC 9293 §3.7.1).
@@ -111,5 +115,21 @@ impl TcpConfig {
             shift += 1;
         }
         shift
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o10_the_mss_follows_the_mtu_unless_a_smaller_one_is_set() {
+        let auto = TcpConfig::default();
+        assert_eq!((auto.offered_mss(true), auto.offered_mss(false)), (1460, 1440));
+        let set = |mss| TcpConfig { mss: Some(mss), ..TcpConfig::default() };
+        assert_eq!((set(1000).offered_mss(true), set(1000).offered_mss(false)), (1000, 1000));
+        assert_eq!((set(9000).offered_mss(true), set(9000).offered_mss(false)), (1460, 1440));
+        assert_eq!(set(1000).send_mss(true, Some(1460)), 1000);
+        assert_eq!(set(1000).send_mss(true, Some(600)), 600);
     }
 }

@@ -356,7 +356,9 @@ impl Conn {
             }
             return false;
         }
-        let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else { return false };
+        let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else {
+            return false;
+        };
         let of_retransmission = (ts.ecr.wrapping_sub(self.rtx_ts) as i32) >= 0;
         let ms = self.ts_val(now).wrapping_sub(ts.ecr);
         if self.rtt.backed_off() && of_retransmission && ms < 60_000 {
@@ -397,6 +399,7 @@ impl Conn {
             && (text_end.before(self.rcv_adv) || text_end == self.rcv_nxt)
         {
             self.peer_fin = Some(text_end);
+            self.drop_beyond_fin(env, text_end);
         }
         if payload.is_empty() {
             if h.flags.fin() && text_end != self.rcv_nxt {
@@ -431,6 +434,14 @@ impl Conn {
         d
     }
 
+    /// What is held out of order beyond a FIN would carry `rcv_nxt` past it, and the FIN would never be taken. The
+    /// peer contradicts itself; what it has not had acknowledged may be dropped (RFC 2018 §8).
+    fn drop_beyond_fin(&mut self, env: &mut Env<'_>, fin: SeqNum) {
+        if self.rcvbuf.ranges(env.pool).any(|(_, end)| end.after(fin)) {
+            self.rcvbuf.discard_ooo(env.pool);
+        }
+    }
+
     fn keep_out_of_order(&mut self, env: &mut Env<'_>, seq: SeqNum, bytes: &[u8], d: &mut Delivery) {
         // At once, so that the sender counts duplicates (RFC 5681 §4.2).
         self.flags.set(ConnFlags::ACK_NOW);
@@ -453,7 +464,8 @@ impl Conn {
         self.rcv_nxt += joined;
         self.account.bytes_in += n as u64 + u64::from(joined);
         self.unacked_segments = self.unacked_segments.saturating_add(1);
-        if joined > 0 || self.unacked_segments >= 2 || self.rcvbuf.buffered_ooo() > 0 {
+        let at_once = env.cfg.delayed_ack.is_zero();
+        if at_once || joined > 0 || self.unacked_segments >= 2 || self.rcvbuf.buffered_ooo() > 0 {
             self.flags.set(ConnFlags::ACK_NOW);
         } else if self.ack_at == Time::NEVER {
             self.ack_at = env.now + env.cfg.delayed_ack;

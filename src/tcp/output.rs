@@ -208,6 +208,7 @@ impl Conn {
         if retransmission.is_some() && fin {
             self.account.fin_retransmissions += 1;
         }
+        // LAST_ACK too: the service may send its last words and close in one call.
         if len > 0 && retransmission.is_none() && matches!(self.state(), State::CloseWait | State::LastAck) {
             self.flags.set(ConnFlags::HALF_CLOSE);
         }
@@ -286,7 +287,9 @@ impl Conn {
 
     /// The service read: if the window the peer sees is small and could now be much larger, it must hear of it.
     pub(super) fn maybe_update_window(&mut self, cfg: &TcpConfig) {
-        let free = cfg.receive_buffer.saturating_sub(self.rcvbuf.unread() as u32);
+        // What the field cannot say is no news.
+        let limit = u32::from(u16::MAX) << self.rcv_scale;
+        let free = cfg.receive_buffer.saturating_sub(self.rcvbuf.unread() as u32).min(limit);
         let seen = self.rcv_adv.bytes_since(self.rcv_nxt);
         let worth = (2 * u32::from(self.mss)).min(cfg.receive_buffer / 2);
         if self.state().can_receive() && seen < cfg.receive_buffer / 2 && free >= seen + worth {

@@ -32,7 +32,8 @@ impl Conn {
                 (since.max(self.progress_at) + cfg.give_up, Cause::GiveUp)
             }
             State::FinWait2 if self.flags.has(ConnFlags::READ_CLOSED) => {
-                (since + cfg.fin_wait_2, Cause::FinWait2Limit)
+                // Since the wait began, or since the service stopped reading.
+                (since.max(self.progress_at) + cfg.fin_wait_2, Cause::FinWait2Limit)
             }
             State::Established | State::FinWait2 => (idle, Cause::Idle),
             State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait => {

@@ -8,8 +8,8 @@ use super::clients::{self, Job, Progress};
 use super::live::Live;
 use super::summary::{ClientTally, Summary};
 use super::{DemoArgs, Out, Outcome, SAMPLES, TIME_WAIT, entries_of, sample_plan};
-use crate::port::xsk::CopyMode;
 use crate::control::{Settings, StartError, Terminator};
+use crate::port::xsk::CopyMode;
 use crate::rig::{CLIENT_INTERFACE, Cleaner, Rig, RigConfig, SERVER_INTERFACE};
 use crate::service::discard::Discard;
 use crate::service::echo::Echo;
@@ -67,7 +67,7 @@ pub fn run(args: &DemoArgs, out: &Out) -> Result<Outcome, Failure> {
     widen_client_ports(&rig)?;
     crate::control::rlimit::raise_locked_memory();
     let settings = settings(args);
-    let terminator = match rig.server_ns().run_in(|| Terminator::start(settings)) {
+    let terminator = match rig.server_ns().run_in(|| Terminator::start(&settings)) {
         Ok(Ok(t)) => t,
         Ok(Err(e @ StartError::Port(_))) => return Err(Failure::Unavailable(e.to_string())),
         Ok(Err(e)) => return Err(Failure::Failed(e.into())),
@@ -236,11 +236,8 @@ fn watch(
     loop {
         let counters = terminator.report().counters;
         live.show(out, begin.elapsed(), &counters);
-        let left: u64 = State::ALL
-            .into_iter()
-            .filter(|s| *s != State::Listen)
-            .map(|s| counters.states[s as usize])
-            .sum();
+        let left: u64 =
+            State::ALL.into_iter().filter(|s| *s != State::Listen).map(|s| counters.states[s as usize]).sum();
         if left == 0 || Instant::now() >= until {
             break;
         }

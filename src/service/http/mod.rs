@@ -44,6 +44,8 @@ pub struct HttpConfig {
     pub connections: usize,
     /// Connections whose request head can be partly received at once, [`HEAD_MAX`] bytes each; further ones get 503.
     pub partial_heads: usize,
+    /// Whether a connection may carry more than one request; if not, every response says `Connection: close`.
+    pub keep_alive: bool,
     /// Longest request body that is read and skipped, in bytes; a longer one gets 413.
     pub body_max: u64,
 }
@@ -55,6 +57,7 @@ impl Default for HttpConfig {
             content_type: "text/plain".to_owned(),
             connections: 65_536,
             partial_heads: 1024,
+            keep_alive: true,
             body_max: 1 << 20,
         }
     }
@@ -124,6 +127,7 @@ pub struct Http {
     buffers: Vec<u8>,
     free_buffers: Vec<u32>,
     buffer_count: usize,
+    keep_alive: bool,
     body_max: u64,
     counters: HttpCounters,
 }
@@ -140,6 +144,7 @@ impl Http {
             buffers: vec![0; buffer_count * HEAD_MAX],
             free_buffers: (0..buffer_count as u32).rev().collect(),
             buffer_count,
+            keep_alive: config.keep_alive,
             body_max: config.body_max,
             counters: HttpCounters::default(),
         }
@@ -260,7 +265,7 @@ impl Http {
     fn understood(&mut self, state: &mut State, request: &Request) {
         self.counters.requests += 1;
         let mut reply = request.reply;
-        if state.draining {
+        if state.draining || !self.keep_alive {
             reply.persist = Persist::Close;
         }
         state.phase = if request.expects_continue {

@@ -9,6 +9,7 @@ fn server(body: &[u8]) -> Http {
         content_type: "text/x".to_owned(),
         connections: 8,
         partial_heads: 2,
+        keep_alive: true,
         body_max: 1000,
     })
 }

@@ -1,0 +1,13 @@
+//! `finwheel run` and the terminator behind it, on a veth between two throwaway namespaces, with the kernel's TCP as the
+//! peer and default offloads. Needs root; says so and skips without.
+//!
+//! | file | what it proves |
+//! |---|---|
+//! | `serve` | services answer, on both IP versions and several workers, and the counters say what happened |
+//! | `drain` | a signal ends every connection gracefully and in time, and never touches the kernel's own traffic |
+//! | `failure` | what cannot start says why; what fails while it runs names the worker and ends the process |
+
+mod common;
+mod drain;
+mod failure;
+mod serve;
