@@ -4,7 +4,9 @@
 //! output, everything else to standard error.
 
 pub mod check;
+pub mod demo;
 pub mod logging;
+pub mod run;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -35,6 +37,16 @@ pub enum Command {
     /// Looks at the file only, not at this machine's interfaces and cores, so a file can be checked anywhere. All
     /// errors are shown with file, line and remedy; the exit code is then 2.
     Check(ConfigArgs),
+    /// Terminate connections until SIGTERM or SIGINT.
+    ///
+    /// The first signal drains: no new connections, the ones there are end, the exit code is 0. A second one ends the
+    /// process at once, with exit code 128 and the signal's number. A failure while running exits with 1.
+    Run(ConfigArgs),
+    /// Watch real clients connect, be served, and close in every order.
+    ///
+    /// As root it makes a throwaway pair of network namespaces, serves kernel clients over AF_XDP, and removes them
+    /// again; otherwise it plays the same scenario on a simulated link. Exits with 1 if one connection failed.
+    Demo(demo::DemoArgs),
 }
 
 /// Where the configuration is.
@@ -51,6 +63,8 @@ impl Cli {
     pub fn execute(self) -> ExitCode {
         match self.command {
             Command::Check(args) => check::execute(&args),
+            Command::Run(args) => run::execute(&args),
+            Command::Demo(args) => demo::execute(&args),
         }
     }
 }
@@ -68,7 +82,7 @@ mod tests {
     #[test]
     fn the_configuration_has_a_default_place() {
         let cli = Cli::try_parse_from(["finwheel", "check"]).unwrap();
-        let Command::Check(args) = cli.command;
+        let Command::Check(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!(args.config, std::path::Path::new(DEFAULT_CONFIG));
     }
 }

@@ -37,18 +37,18 @@ fn rules(interface: &str, percent: f64) -> Result<String, RigError> {
     #[allow(clippy::cast_sign_loss)]
     let share = (percent * 100.0).round() as u32;
     // Declared and then deleted, so that it is gone whether or not it was there.
-    let mut text = format!("table netdev {TABLE} {{}}\ndelete table netdev {TABLE}\n");
-    if share > 0 {
-        text += &format!("table netdev {TABLE} {{\n");
-        for hook in ["ingress", "egress"] {
-            text += &format!(
-                " chain {hook} {{ type filter hook {hook} device \"{interface}\" priority 0; policy accept;\n  \
-                 numgen random mod 10000 < {share} drop\n }}\n"
-            );
-        }
-        text += "}\n";
+    let gone = format!("table netdev {TABLE} {{}}\ndelete table netdev {TABLE}\n");
+    if share == 0 {
+        return Ok(gone);
     }
-    Ok(text)
+    let chain = |hook: &str| {
+        format!(
+            " chain {hook} {{ type filter hook {hook} device \"{interface}\" priority 0; policy accept;\n  \
+             numgen random mod 10000 < {share} drop\n }}\n"
+        )
+    };
+    let (ingress, egress) = (chain("ingress"), chain("egress"));
+    Ok(format!("{gone}table netdev {TABLE} {{\n{ingress}{egress}}}\n"))
 }
 
 #[cfg(test)]

@@ -122,6 +122,9 @@ impl RigError {
     }
 }
 
+/// The number of the next rig of this process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
 /// What making a rig needs to be allowed to do.
 const NEEDED: [Capability; 2] = [Capability::SysAdmin, Capability::NetAdmin];
 
@@ -170,7 +173,6 @@ impl Rig {
             return Err(RigError::NotPermitted { missing });
         }
         remove_stale();
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |side| format!("fw{}-{n}-{side}", std::process::id());
         let (server, client) = (name("server"), name("client"));

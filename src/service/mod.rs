@@ -13,6 +13,15 @@
 //!
 //! `closed` is the last call, exactly once for each `opened`, however the connection ended.
 
+pub mod discard;
+pub mod echo;
+pub mod http;
+pub mod pattern;
+pub mod scripted;
+pub(crate) mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use crate::tcp::record::CloseRecord;
 use crate::time::Time;
 use crate::wire::Tuple;

@@ -258,14 +258,19 @@ impl Core {
         let Some(mut x) = self.delivering(key) else { return };
         match x.conn.state() {
             State::Established | State::CloseWait => x.drain(),
-            // Nobody was told of it yet; it is told, and drained, when its handshake completes.
-            State::SynSent | State::SynReceived => {}
             State::FinWait1 | State::FinWait2 => {
                 // The service half-closed and still reads: from now on nobody does, so that the wait is bounded.
                 let Delivering { conn, env, .. } = &mut x;
                 conn.close_lingering(env, Cause::Drain);
             }
-            State::Closed | State::Listen | State::Closing | State::LastAck | State::TimeWait => {}
+            // Of the first two nobody was told yet: they are told, and drained, when the handshake completes.
+            State::SynSent
+            | State::SynReceived
+            | State::Closed
+            | State::Listen
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait => {}
         }
     }
 

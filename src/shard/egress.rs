@@ -30,20 +30,17 @@ impl Core {
     ) -> bool {
         self.ip_id = self.ip_id.wrapping_add(1);
         let emit = Emit { l2, tuple, header, ttl: self.cfg.ttl, ecn: 0, ip_id: self.ip_id };
-        match emit.emit(port.buffer(&mut frame), 0) {
-            Some(len) => {
-                port.set_len(&mut frame, len);
-                let sent = port.send(frame);
-                if !sent {
-                    self.block.counters.drop_frame(DropReason::TxRingFull);
-                }
-                sent
+        if let Some(len) = emit.emit(port.buffer(&mut frame), 0) {
+            port.set_len(&mut frame, len);
+            let sent = port.send(frame);
+            if !sent {
+                self.block.counters.drop_frame(DropReason::TxRingFull);
             }
-            None => {
-                port.free(frame);
-                self.block.counters.drop_frame(DropReason::NoFrame);
-                false
-            }
+            sent
+        } else {
+            port.free(frame);
+            self.block.counters.drop_frame(DropReason::NoFrame);
+            false
         }
     }
 
@@ -124,17 +121,14 @@ impl<P: Port> Shard<P> {
             if traced {
                 core.trace(tuple, state, Happening::Sent { header: out.header, len: out.len });
             }
-            match written {
-                Some(len) => {
-                    self.port.set_len(&mut f, len);
-                    if !self.port.send(f) {
-                        self.core.block.counters.drop_frame(DropReason::TxRingFull);
-                    }
+            if let Some(len) = written {
+                self.port.set_len(&mut f, len);
+                if !self.port.send(f) {
+                    self.core.block.counters.drop_frame(DropReason::TxRingFull);
                 }
-                None => {
-                    self.port.free(f);
-                    self.core.block.counters.drop_frame(DropReason::NoFrame);
-                }
+            } else {
+                self.port.free(f);
+                self.core.block.counters.drop_frame(DropReason::NoFrame);
             }
         }
         self.queue(key);

@@ -79,12 +79,13 @@ impl<P: Port> Shard<P> {
     /// A segment for a half-open record.
     pub(super) fn on_half_open(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
-        let Some(half) = core.tables.half.get(key) else {
+        let Some(half) = core.tables.half.get_mut(key) else {
             self.port.free(frame);
             return;
         };
         match half.on_segment(&seg.header, seg.payload_len(), &core.cfg) {
             HalfVerdict::SynAckAgain => {
+                half.syn_again(&seg.header);
                 core.block.counters.retransmit(Retransmission::SynAck);
                 self.send_syn_ack(key, Some(frame));
             }

@@ -27,6 +27,8 @@ pub enum Command {
     Report(Box<Block>),
     /// Take no new connections and close the ones there are.
     Drain,
+    /// Reset what a drain has left, and forget half-open connections.
+    CutOff,
     /// Leave the loop.
     Stop,
     /// Record the segments of the connections that the trace names.

@@ -132,6 +132,10 @@ enum Drain {
     Telling(u32),
     /// Yes, and all were told.
     Told,
+    /// The time is over: connections from this slot on have not been reset yet.
+    CuttingOff(u32),
+    /// Nothing is left.
+    Over,
 }
 
 /// A worker's shard.

@@ -3,6 +3,7 @@
 //! Every stage has a budget, so that no stage can starve another.
 
 use super::mailbox::{Command, Reply};
+use super::trace::Trace;
 use super::{Drain, Shard};
 use crate::drop::DropReason;
 use crate::port::Port;
@@ -41,6 +42,7 @@ impl<P: Port> Shard<P> {
         worked |= self.pending_output(PENDING_BUDGET);
         worked |= self.feed_starved();
         worked |= self.tell_drain();
+        worked |= self.cut_off();
         self.port.flush()?;
         self.core.block.counters.turns += 1;
         let next = self.next_timer_ms().map_or(Time::NEVER, |ms| Time::from_micros(ms.saturating_mul(1000)));
@@ -80,6 +82,10 @@ impl<P: Port> Shard<P> {
                         self.core.drain = Drain::Telling(0);
                     }
                 }
+                Command::CutOff => match self.core.drain {
+                    Drain::No | Drain::Telling(_) | Drain::Told => self.core.drain = Drain::CuttingOff(0),
+                    Drain::CuttingOff(_) | Drain::Over => {}
+                },
                 Command::Stop => self.stopped = true,
                 Command::Trace(t) => self.core.trace = Some(t),
                 Command::TakeTrace => {
@@ -117,6 +123,17 @@ impl<P: Port> Shard<P> {
         let mut block = crate::metrics::block::Block::default();
         self.report(&mut block);
         block
+    }
+
+    /// Traces connections, without mailbox.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.core.trace = Some(Box::new(trace));
+    }
+
+    /// Takes the trace back, without mailbox.
+    #[must_use]
+    pub fn take_trace(&mut self) -> Trace {
+        self.core.trace.take().map_or_else(Trace::default, |t| *t)
     }
 
     /// Opens a connection. Returns whether there was room for it.
@@ -167,6 +184,40 @@ impl<P: Port> Shard<P> {
         }
         self.core.drain = if key < end { Drain::Telling(key) } else { Drain::Told };
         true
+    }
+
+    /// Resets a slice of the connections, no more than there is room to send RSTs for, and at last forgets the half-open
+    /// ones: their peers have not been promised anything.
+    fn cut_off(&mut self) -> bool {
+        let Drain::CuttingOff(from) = self.core.drain else { return false };
+        let end = self.core.tables.conns.capacity() as u32;
+        let mut key = from;
+        let mut cut = 0;
+        while key < end && cut < DRAIN_BUDGET && self.port.tx_room() > 0 {
+            let core = &mut self.core;
+            if let Some(conn) = core.tables.conns.get_mut(key) {
+                let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
+                conn.cut_off(&mut env);
+                self.settle(key, None);
+                cut += 1;
+            }
+            key += 1;
+        }
+        if key < end {
+            self.core.drain = Drain::CuttingOff(key);
+        } else {
+            self.drop_half_open();
+            self.core.drain = Drain::Over;
+        }
+        true
+    }
+
+    /// Hands over what is queued and takes back what was sent.
+    ///
+    /// # Errors
+    /// The port's fatal ones.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.port.flush()
     }
 
     /// Drops half-open records when draining has reached its end: nobody waits for them.

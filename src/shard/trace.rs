@@ -71,6 +71,12 @@ impl Trace {
         }
     }
 
+    /// What was recorded, oldest first, for keeping.
+    #[must_use]
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+
     /// What was recorded, oldest first.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {

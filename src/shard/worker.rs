@@ -1,7 +1,7 @@
 //! A worker thread: one shard on one core, from its start to its last turn.
 //!
 //! The clock is read twice a turn here, and nowhere below. Idle policy: `Busy` never sleeps; `Adaptive` spins through
-//! [`SPIN_TURNS`] turns without work and then sleeps in the port until a frame, a wake-up or the next timer.
+//! some turns (`SPIN_TURNS`) without work and then sleeps in the port until a frame, a wake-up or the next timer.
 
 use super::Shard;
 use crate::port::Port;
@@ -14,6 +14,11 @@ use std::time::{Duration, Instant};
 const SPIN_TURNS: u32 = 64;
 /// Longest sleep: bounds how late housekeeping can be when a wake-up is lost.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
+
+/// Longest wait at the end for the last frames, the final ACKs and RSTs among them, to leave the transmit ring. In copy
+/// mode they are gone with the flush; a device with zero-copy takes microseconds. A frame that is still there then is
+/// lost with the socket.
+const LAST_FRAMES: Duration = Duration::from_millis(50);
 
 /// What a worker does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +72,11 @@ pub fn run<P: Port>(mut shard: Shard<P>, clock: &Clock, idle: Idle) -> io::Resul
         let after = clock.now();
         shard.account(turn.worked, after.micros() - now.micros());
         now = after;
+    }
+    let until = clock.now() + LAST_FRAMES;
+    while shard.port().accounting().in_tx > 0 && !until.due(clock.now()) {
+        shard.flush()?;
+        std::thread::yield_now();
     }
     Ok(shard)
 }

@@ -7,7 +7,7 @@
 //! Time jumps: all shards turn until none has work, then the clock moves to the next delivery or timer. The same seed
 //! gives the same run.
 
-use crate::port::mem::{LinkConfig, LinkHandle, MemPort, link_multi};
+use crate::port::mem::{Direction, LinkConfig, LinkHandle, MemPort, link_multi};
 use crate::port::{Accounting, Port};
 use crate::service::Service;
 use crate::shard::mailbox::{Mailbox, mailboxes, no_wake};
@@ -111,31 +111,33 @@ impl World {
         self.client.connect(&ActiveOpen { tuple, l2, service, user })
     }
 
-    /// Lets everything happen that is due now, then moves the clock to what is due next, at most to `until`.
+    /// Lets everything happen that is due now. Returns when something is due next, at most `until`.
     ///
     /// # Errors
     /// The ports' fatal ones, or that the shards never come to rest.
-    pub fn step(&mut self, until: Time) -> io::Result<()> {
-        let mut next = until;
-        for turn in 0.. {
-            if turn == MAX_TURNS {
-                return Err(io::Error::other("the shards have work without end"));
-            }
+    fn rest(&mut self, until: Time) -> io::Result<Time> {
+        for _ in 0..MAX_TURNS {
             self.link.advance(self.now);
             let mut worked = false;
-            next = until;
+            let mut next = until;
             for shard in self.servers.iter_mut().chain([&mut self.client]) {
                 let t = shard.turn(self.now)?;
                 worked |= t.worked;
                 next = next.min(t.next);
             }
             if !worked {
-                break;
+                return Ok(self.link.next_delivery().map_or(next, |t| next.min(t)));
             }
         }
-        if let Some(t) = self.link.next_delivery() {
-            next = next.min(t);
-        }
+        Err(io::Error::other("the shards have work without end"))
+    }
+
+    /// Lets everything happen that is due now, then moves the clock to what is due next, at most to `until`.
+    ///
+    /// # Errors
+    /// The ports' fatal ones, or that the shards never come to rest.
+    pub fn step(&mut self, until: Time) -> io::Result<()> {
+        let next = self.rest(until)?;
         self.now = next.max(self.now + Duration::from_micros(1));
         Ok(())
     }
@@ -147,10 +149,11 @@ impl World {
     pub fn run(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> io::Result<bool> {
         let until = self.now + limit;
         while self.now < until {
+            let next = self.rest(until)?;
             if done(self) {
                 return Ok(true);
             }
-            self.step(until)?;
+            self.now = next.max(self.now + Duration::from_micros(1));
         }
         Ok(done(self))
     }
@@ -162,6 +165,12 @@ impl World {
             .iter()
             .chain([&self.client])
             .fold((0, 0, 0), |(r, t, c), s| (r + s.records(), t + s.timers(), c + s.chunks_used()))
+    }
+
+    /// Whether nothing is on its way.
+    #[must_use]
+    pub fn link_idle(&self) -> bool {
+        [Direction::AToB, Direction::BToA].into_iter().all(|d| self.link.in_flight(d) == 0)
     }
 
     /// Where the frames of every port are.

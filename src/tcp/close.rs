@@ -64,7 +64,7 @@ impl Conn {
         }
         self.close_reading(env);
         self.flags.set(ConnFlags::LINGER);
-        self.account.linger_until = env.now + env.cfg.linger_time;
+        self.account.linger_until = env.now + env.cfg.limits(self.service).linger_time;
         let unread = self.rcvbuf.unread();
         self.consume(env, unread);
         self.shutdown(env, cause);
@@ -74,6 +74,12 @@ impl Conn {
     /// Abort asked by the service: RST, buffers dropped (§3.10.5).
     pub fn abort(&mut self, env: &mut Env<'_>) {
         self.reset(env, Cause::Abort);
+    }
+
+    /// The time of a drain is over: RST, so that the peer knows and does not wait for an answer.
+    /// A connection that both sides have closed, and that only waits to send its last ACK, is left alone.
+    pub fn cut_off(&mut self, env: &mut Env<'_>) {
+        self.reset(env, Cause::Drain);
     }
 
     /// Ends the connection with a RST of ours. In `TIME_WAIT` nothing is left to end, and a RST would take from the

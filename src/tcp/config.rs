@@ -23,12 +23,8 @@ pub struct TcpConfig {
     pub mtu: u16,
     /// IPv4 TTL and IPv6 hop limit.
     pub ttl: u8,
-    /// Established connections without traffic for this long are closed; zero is never.
-    pub idle: Duration,
-    /// Bytes a lingering close reads and discards before it resets.
-    pub linger_bytes: u32,
-    /// How long a lingering close reads and discards.
-    pub linger_time: Duration,
+    /// Limits by service number; a service beyond the list has the default ones.
+    pub limits: Vec<Limits>,
     /// Longest wait for a second segment before an ACK (RFC 9293 §3.8.6.3: under 0.5 s).
     pub delayed_ack: Duration,
     /// Nagle's algorithm (RFC 9293 §3.7.4).
@@ -37,6 +33,23 @@ pub struct TcpConfig {
     pub challenge_acks: u8,
     /// RSTs and `TIME_WAIT` ACKs a worker sends per second to segments without a live connection.
     pub stray_replies: u32,
+}
+
+/// What a listener may set for its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Established connections without traffic for this long are closed; zero is never.
+    pub idle: Duration,
+    /// Bytes a lingering close reads and discards before it resets.
+    pub linger_bytes: u32,
+    /// How long a lingering close reads and discards.
+    pub linger_time: Duration,
+}
+
+impl Limits {
+    /// For services that set none.
+    pub const DEFAULT: Self =
+        Self { idle: Duration::ZERO, linger_bytes: 1024 * 1024, linger_time: Duration::from_secs(30) };
 }
 
 impl Default for TcpConfig {
@@ -51,9 +64,7 @@ impl Default for TcpConfig {
             receive_buffer: 256 * 1024,
             mtu: 1500,
             ttl: 64,
-            idle: Duration::ZERO,
-            linger_bytes: 1024 * 1024,
-            linger_time: Duration::from_secs(30),
+            limits: Vec::new(),
             delayed_ack: Duration::from_millis(40),
             nagle: false,
             challenge_acks: 10,
@@ -73,6 +84,12 @@ pub const MIN_MSS: u16 = 88;
 pub const MAX_WINDOW_SCALE: u8 = 14;
 
 impl TcpConfig {
+    /// The limits of a service's connections.
+    #[must_use]
+    pub fn limits(&self, service: u16) -> &Limits {
+        self.limits.get(usize::from(service)).unwrap_or(&Limits::DEFAULT)
+    }
+
     /// The MSS option that is offered: what the interface takes, less headers without options (RFC 9293 §3.7.1).
     #[must_use]
     pub fn offered_mss(&self, v4: bool) -> u16 {

@@ -2,7 +2,7 @@
 //!
 //! The behaviour is in its neighbours: [`input`](super::input) takes segments, [`output`](super::output) makes them,
 //! [`close`](super::close) is what the service can ask for, [`timers`](super::timers) what time does. Only
-//! [`Conn::event`] changes the state.
+//! `Conn::event` changes the state.
 
 use super::chunk::ChunkPool;
 use super::config::TcpConfig;
@@ -159,6 +159,8 @@ pub struct Conn {
     /// The byte whose acknowledgment ends the timed round trip, and when it was sent.
     pub(super) timed_seq: SeqNum,
     pub(super) timed_at: Time,
+    /// `TSval` of the latest retransmission.
+    pub(super) rtx_ts: u32,
 
     // Receive sequence space.
     pub(super) rcv_nxt: SeqNum,
@@ -243,6 +245,12 @@ impl Conn {
             c.ts_offset = secret.ts_offset(&half.tuple);
         }
         c.account.opened_at = half.since;
+        if !half.repeated {
+            c.flags.set(ConnFlags::TIMING);
+            c.timed_at = half.since;
+        }
+        // Until the handshake's ACK is taken: no state is without a deadline.
+        c.rtx_at = now + c.rtt.rto();
         c
     }
 
@@ -271,6 +279,7 @@ impl Conn {
             rtt: Rtt::default(),
             timed_seq: iss,
             timed_at: now,
+            rtx_ts: 0,
             rcv_nxt: SeqNum::new(0),
             rcv_adv: SeqNum::new(0),
             last_ack_sent: SeqNum::new(0),
@@ -309,16 +318,8 @@ impl Conn {
     pub(super) fn set_peer_options(&mut self, mss: Option<u16>, scale: Option<u8>, cfg: &TcpConfig) {
         self.mss = cfg.send_mss(self.tuple.is_v4(), mss);
         self.congestion = NewReno::new(self.mss, self.iss);
-        match scale {
-            Some(s) => {
-                self.snd_scale = s.min(super::config::MAX_WINDOW_SCALE);
-                self.rcv_scale = cfg.window_scale();
-            }
-            None => {
-                self.snd_scale = 0;
-                self.rcv_scale = 0;
-            }
-        }
+        (self.snd_scale, self.rcv_scale) =
+            scale.map_or((0, 0), |s| (s.min(super::config::MAX_WINDOW_SCALE), cfg.window_scale()));
     }
 
     /// The state.

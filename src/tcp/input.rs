@@ -127,10 +127,11 @@ impl Conn {
         }
     }
 
-    /// Our SYN is acknowledged: the first round trip is known, and the timer stops.
+    /// Our SYN is acknowledged: the first round trip is known, if it can be told which SYN was answered.
     fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
-        self.time_round_trip(env.now, h);
-        self.rtt.answered();
+        // A SYN that was sent again gives no sample, not even by its echo: that may span the peer's own wait.
+        let timed = self.flags.has(ConnFlags::TIMING) && self.time_round_trip(env.now, h);
+        self.rtt.handshake_done(timed);
         self.rtx_at = Time::NEVER;
         self.progress_at = env.now;
     }
@@ -166,7 +167,7 @@ impl Conn {
             return Ok(());
         }
         let Some(ts) = h.options.timestamps else { return Err(Verdict::Dropped(DropReason::Paws)) };
-        let older = (ts.val.wrapping_sub(self.ts_recent) as i32) < 0;
+        let older = ts.val.wrapping_sub(self.ts_recent).cast_signed() < 0;
         if older && env.now.since(self.ts_recent_at) < TS_RECENT_VALID {
             self.flags.set(ConnFlags::ACK_NOW);
             return Err(Verdict::Dropped(DropReason::Paws));
@@ -179,7 +180,7 @@ impl Conn {
         if let Some(ts) = h.options.timestamps
             && self.flags.has(ConnFlags::TIMESTAMPS)
             && h.seq.at_or_before(self.last_ack_sent)
-            && (ts.val.wrapping_sub(self.ts_recent) as i32) >= 0
+            && ts.val.wrapping_sub(self.ts_recent).cast_signed() >= 0
         {
             self.ts_recent = ts.val;
             self.ts_recent_at = now;
@@ -312,7 +313,7 @@ impl Conn {
             if was == 0 && self.snd_wnd > 0 && self.in_flight() == 0 {
                 // The persist timer has done its work.
                 self.rtx_at = Time::NEVER;
-                self.rtt.answered();
+                self.rtt.window_opened();
             }
         }
     }
@@ -325,7 +326,7 @@ impl Conn {
         self.sndbuf.ack(env.pool, data as usize);
         self.account.bytes_out += u64::from(data);
         self.time_round_trip(env.now, h);
-        self.rtt.answered();
+        self.rtt.progressed();
         self.snd_una = h.ack;
         self.snd_nxt = self.snd_nxt.max(h.ack);
         self.progress_at = env.now;
@@ -342,21 +343,29 @@ impl Conn {
         }
     }
 
-    /// Takes a round-trip sample: from the timed segment if it is covered, else from the echoed timestamp when a
-    /// retransmission made the former ambiguous (RFC 7323 §4.1; Karn's rule holds for the former).
-    fn time_round_trip(&mut self, now: Time, h: &Header) {
-        if self.flags.has(ConnFlags::TIMING) && h.ack.after(self.timed_seq) {
-            self.flags.clear(ConnFlags::TIMING);
-            self.rtt.sample(now.since(self.timed_at));
-        } else if let Some(ts) = h.options.timestamps
-            && self.flags.has(ConnFlags::TIMESTAMPS)
-            && self.rtt.backed_off()
-        {
-            let ms = self.ts_val(now).wrapping_sub(ts.ecr);
-            if ms < 60_000 {
-                self.rtt.sample(Duration::from_millis(u64::from(ms)));
+    /// Takes a round-trip sample if it is clear what was answered: the timed segment (which was never sent again: Karn),
+    /// or by its echoed timestamp (RFC 7323 §4) the latest retransmission itself. An older echo after one
+    /// retransmission is taken too, or a path whose round trip grew beyond the timeout would never be learnt; after
+    /// several it would more likely measure lost ACKs. Returns whether there was a sample.
+    fn time_round_trip(&mut self, now: Time, h: &Header) -> bool {
+        if self.flags.has(ConnFlags::TIMING) {
+            if h.ack.after(self.timed_seq) {
+                self.flags.clear(ConnFlags::TIMING);
+                self.rtt.sample(now.since(self.timed_at));
+                return true;
             }
+            return false;
         }
+        let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else {
+            return false;
+        };
+        let of_retransmission = (ts.ecr.wrapping_sub(self.rtx_ts) as i32) >= 0;
+        let ms = self.ts_val(now).wrapping_sub(ts.ecr);
+        if self.rtt.backed_off() && of_retransmission && ms < 60_000 {
+            self.rtt.sample(Duration::from_millis(u64::from(ms.max(1))));
+            return true;
+        }
+        false
     }
 
     /// Data for a service that has closed for good is answered by RST (§3.6.1, RFC 2525 §2.17), unless it lingers.
@@ -470,7 +479,7 @@ impl Conn {
     /// Counts bytes that a lingering close discards; beyond the limit the patience ends with a RST.
     pub fn discard(&mut self, env: &mut Env<'_>, n: usize) {
         self.account.discarded = self.account.discarded.saturating_add(n as u32);
-        if self.account.discarded > env.cfg.linger_bytes {
+        if self.account.discarded > env.cfg.limits(self.service).linger_bytes {
             self.set_first(First::Us);
             self.reset(env, Cause::LingerLimit);
         }

@@ -80,10 +80,13 @@ impl Conn {
             self.unacked_segments = 0;
             self.last_ack_sent = self.rcv_nxt;
         }
+        if out.retransmission.is_some() {
+            self.rtx_ts = self.ts_val(env.now);
+        }
         Some(out)
     }
 
-    /// Whether [`Conn::next_segment`] could have something to say without looking at the buffers.
+    /// Copies the payload of a segment to where it goes in a frame. Returns how many bytes that were.
     #[must_use]
     pub fn copy_payload(&self, pool: &ChunkPool, out: &Outgoing, into: &mut [u8]) -> usize {
         let n = out.len.min(into.len());

@@ -9,6 +9,8 @@ const MIN_RTO_US: u32 = 200_000;
 const MAX_RTO_US: u32 = 60_000_000;
 /// RTO before the first sample (RFC 6298 §2.1).
 const INITIAL_RTO_US: u32 = 1_000_000;
+/// RTO of the first data after a handshake whose SYN (or SYN-ACK) was sent again and gave no sample (RFC 6298 §5.7).
+const AFTER_LOST_SYN_US: u32 = 3_000_000;
 /// Clock granularity `G`: the connection timers tick in milliseconds.
 const GRANULARITY_US: u32 = 1_000;
 
@@ -19,16 +21,19 @@ pub struct Rtt {
     rttvar_us: u32,
     rto_us: u32,
     backoff: u8,
+    /// Timeouts since something new was last acknowledged.
+    timeouts: u8,
 }
 
 impl Default for Rtt {
     fn default() -> Self {
-        Self { srtt_us: 0, rttvar_us: 0, rto_us: INITIAL_RTO_US, backoff: 0 }
+        Self { srtt_us: 0, rttvar_us: 0, rto_us: INITIAL_RTO_US, backoff: 0, timeouts: 0 }
     }
 }
 
 impl Rtt {
-    /// Takes a sample (never one of a retransmitted segment without timestamps: Karn, RFC 6298 §3).
+    /// Takes a sample (never one of a retransmitted segment without timestamps: Karn, RFC 6298 §3). It ends the
+    /// back-off (§5.7, last paragraph).
     pub fn sample(&mut self, rtt: Duration) {
         let r = u32::try_from(rtt.as_micros()).unwrap_or(MAX_RTO_US).clamp(1, MAX_RTO_US);
         if self.srtt_us == 0 {
@@ -40,6 +45,8 @@ impl Rtt {
             self.srtt_us = self.srtt_us - self.srtt_us / 8 + r / 8;
         }
         self.rto_us = (self.srtt_us + GRANULARITY_US.max(4 * self.rttvar_us)).clamp(MIN_RTO_US, MAX_RTO_US);
+        self.backoff = 0;
+        self.timeouts = 0;
     }
 
     /// The timeout now, back-off included.
@@ -52,14 +59,39 @@ impl Rtt {
     /// A timeout passed unanswered: the next one is twice as long (RFC 6298 §5.5).
     pub fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1).min(16);
+        self.timeouts = self.timeouts.saturating_add(1);
     }
 
-    /// New data was acknowledged: the back-off ends (RFC 6298 §5.3 with §5.7).
-    pub fn answered(&mut self) {
+    /// Something new was acknowledged, perhaps by a retransmission. The back-off stays until there is a sample
+    /// (Karn's second half, RFC 6298 §5.7): where the true round trip is longer than the RTO, it is what lets a
+    /// segment ever be timed.
+    pub fn progressed(&mut self) {
+        self.timeouts = 0;
+    }
+
+    /// What was backed off for was no loss: a closed window has opened.
+    pub fn window_opened(&mut self) {
         self.backoff = 0;
+        self.timeouts = 0;
     }
 
-    /// Whether a timeout is unanswered.
+    /// The handshake is complete. Without a sample the SYN had to be sent again, and data begins with an RTO of three
+    /// seconds (RFC 6298 §5.7).
+    pub fn handshake_done(&mut self, sampled: bool) {
+        if !sampled {
+            self.rto_us = AFTER_LOST_SYN_US;
+        }
+        self.backoff = 0;
+        self.timeouts = 0;
+    }
+
+    /// Whether what waits for an acknowledgment has timed out before.
+    #[must_use]
+    pub fn timed_out_before(&self) -> bool {
+        self.timeouts > 0
+    }
+
+    /// Whether the RTO is backed off: no sample since a timeout.
     #[must_use]
     pub fn backed_off(&self) -> bool {
         self.backoff > 0
@@ -93,13 +125,54 @@ mod tests {
     }
 
     #[test]
-    fn d09_back_off_doubles_to_the_bound_and_ends_with_an_answer() {
+    fn d09_back_off_doubles_to_the_bound_and_ends_with_a_sample_only() {
         let mut r = Rtt::default();
         for want in [2, 4, 8, 16, 32, 60, 60] {
             r.back_off();
             assert_eq!(r.rto(), Duration::from_secs(want));
         }
-        r.answered();
-        assert_eq!(r.rto(), Duration::from_secs(1));
+        assert!(r.timed_out_before() && r.backed_off());
+        r.progressed();
+        assert!(!r.timed_out_before());
+        assert_eq!(r.rto(), Duration::from_secs(60), "Karn: an ACK of a retransmission proves no round trip");
+        r.sample(MS(500));
+        assert_eq!(r.rto(), MS(1500));
+        assert!(!r.backed_off());
+    }
+
+    #[test]
+    fn d09_a_lost_syn_without_a_sample_makes_the_first_rto_three_seconds() {
+        let mut r = Rtt::default();
+        r.back_off();
+        r.back_off();
+        r.handshake_done(false);
+        assert_eq!(r.rto(), MS(3000));
+        assert!(!r.backed_off());
+        let mut timed = Rtt::default();
+        timed.back_off();
+        timed.sample(MS(100));
+        timed.handshake_done(true);
+        assert_eq!(timed.rto(), MS(300), "timestamps gave a sample");
+    }
+
+    #[test]
+    fn d09_an_opened_window_ends_the_probes_back_off() {
+        let mut r = Rtt::default();
+        r.back_off();
+        r.back_off();
+        r.window_opened();
+        assert_eq!(r.rto(), MS(1000));
+    }
+
+    #[test]
+    fn d09_samples_of_any_size_keep_the_rto_within_its_bounds() {
+        for us in [0, 1, 999, 200_000, 59_999_999, 60_000_000, u64::MAX / 2] {
+            let mut r = Rtt::default();
+            for _ in 0..50 {
+                r.sample(Duration::from_micros(us));
+                assert!(r.rto() >= MS(200) && r.rto() <= Duration::from_secs(60), "{us}: {:?}", r.rto());
+            }
+            assert!(r.srtt() > Duration::ZERO);
+        }
     }
 }

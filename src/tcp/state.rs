@@ -3,6 +3,8 @@
 //! [`Conn::event`](super::conn::Conn) is the only code that changes a state, and it does what the table says. The drawing
 //! in `ARCHITECTURE.md` is made from the table; a test holds the two together.
 
+use std::fmt::Write;
+
 /// A TCP connection's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -308,7 +310,6 @@ impl State {
 /// The table as a Mermaid state diagram: what `ARCHITECTURE.md` shows.
 #[must_use]
 pub fn mermaid() -> String {
-    use std::fmt::Write;
     let mut out = String::from("stateDiagram-v2\n");
     for r in TABLE.iter().filter(|r| r.from != r.to) {
         // Writing to a String cannot fail.
@@ -329,15 +330,17 @@ pub fn mermaid() -> String {
 pub fn markdown_grid() -> String {
     let mut out = String::from("| |");
     for e in Event::ALL {
-        out.push_str(&format!(" {} |", e.as_str()));
+        let _ = write!(out, " {} |", e.as_str());
     }
     out.push_str("\n|---|");
     out.push_str(&"---|".repeat(Event::COUNT));
     for s in State::ALL {
-        out.push_str(&format!("\n| **{}** |", s.as_str()));
+        let _ = write!(out, "\n| **{}** |", s.as_str());
         for e in Event::ALL {
             match transition(s, e) {
-                Transition::To(to) => out.push_str(&format!(" {} |", to.as_str())),
+                Transition::To(to) => {
+                    let _ = write!(out, " {} |", to.as_str());
+                }
                 Transition::Stay => out.push_str(" · |"),
                 Transition::Impossible => out.push_str("  |"),
             }

@@ -41,6 +41,8 @@ pub struct SynRcvd {
     pub sack: bool,
     /// How often the SYN-ACK was sent again.
     pub tries: u8,
+    /// The SYN-ACK was sent more than once: the handshake's round trip is unknown (Karn).
+    pub repeated: bool,
     /// Segments of this handshake are traced.
     pub traced: bool,
 }
@@ -81,6 +83,7 @@ impl SynRcvd {
             peer_scale: o.window_scale,
             sack: o.sack_permitted,
             tries: 0,
+            repeated: false,
             traced: false,
         }
     }
@@ -109,14 +112,15 @@ impl SynRcvd {
         }
     }
 
-    /// An ACK of where we are, for a segment that is out of place.
+    /// An ACK of where we are, for a segment that is out of place. Its window is scaled, as on every segment without
+    /// SYN (RFC 7323 §2.2).
     #[must_use]
     pub fn ack(&self, cfg: &TcpConfig, secret: &Secret, now: Time) -> Header {
         Header {
             seq: self.iss + 1,
             ack: self.irs + 1,
             flags: Flags::ACK,
-            window: self.offered_window(cfg) as u16,
+            window: (self.offered_window(cfg) >> self.peer_scale.map_or(0, |_| cfg.window_scale())) as u16,
             options: Options { timestamps: self.timestamps(secret, now), ..Options::default() },
         }
     }
@@ -141,10 +145,13 @@ impl SynRcvd {
                 (false, false) => HalfVerdict::Drop(DropReason::BadReset),
             };
         }
-        if let (Some(recent), Some(ts)) = (self.ts_recent, h.options.timestamps)
-            && (ts.val.wrapping_sub(recent) as i32) < 0
-        {
-            return HalfVerdict::Ack;
+        match (self.ts_recent, h.options.timestamps) {
+            // Once negotiated, timestamps are on every segment (RFC 7323 §3.2).
+            (Some(_), None) if !h.flags.syn() => return HalfVerdict::Drop(DropReason::Paws),
+            (Some(recent), Some(ts)) if ts.val.wrapping_sub(recent).cast_signed() < 0 => {
+                return HalfVerdict::Ack;
+            }
+            (Some(_) | None, None) | (None | Some(_), Some(_)) => {}
         }
         if !in_window || h.flags.syn() {
             // A SYN with another number is another attempt of the same peer: the ACK makes it reset the old one.
@@ -159,6 +166,17 @@ impl SynRcvd {
         HalfVerdict::Promote
     }
 
+    /// The SYN came again: its timestamp is the newer one (RFC 7323 §4.3). Echoing the first would make the peer take
+    /// its own wait for a round trip.
+    pub fn syn_again(&mut self, h: &Header) {
+        self.repeated = true;
+        if let (Some(recent), Some(ts)) = (&mut self.ts_recent, h.options.timestamps)
+            && ts.val.wrapping_sub(*recent).cast_signed() >= 0
+        {
+            *recent = ts.val;
+        }
+    }
+
     /// The SYN-ACK is due again: `true` to send it, `false` to give up.
     #[must_use]
     pub fn on_timer(&mut self, cfg: &TcpConfig, now: Time) -> bool {
@@ -166,7 +184,11 @@ impl SynRcvd {
             return false;
         }
         self.tries += 1;
+        self.repeated = true;
         self.due = now + SYN_ACK_RTO * (1 << self.tries.min(6));
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

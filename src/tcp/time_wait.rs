@@ -83,7 +83,7 @@ impl TimeWait {
             return WaitVerdict::Ignore;
         }
         let stale = match (self.ts_recent, h.options.timestamps) {
-            (Some(recent), Some(ts)) => (ts.val.wrapping_sub(recent) as i32) < 0,
+            (Some(recent), Some(ts)) => ts.val.wrapping_sub(recent).cast_signed() < 0,
             (Some(_) | None, None) | (None, Some(_)) => false,
         };
         let end = h.seq + h.seg_len(payload);
@@ -101,7 +101,7 @@ impl TimeWait {
         let beyond = h.seq.at_or_after(self.rcv_nxt);
         match (self.ts_recent, h.options.timestamps) {
             (Some(recent), Some(ts)) => {
-                let age = ts.val.wrapping_sub(recent) as i32;
+                let age = ts.val.wrapping_sub(recent).cast_signed();
                 age > 0 || (age == 0 && beyond)
             }
             (None, Some(_)) => true,

@@ -23,10 +23,9 @@ impl Conn {
     /// The limit that bounds the present state, and the cause when it is reached.
     fn limit_at(&self, cfg: &super::TcpConfig) -> (Time, Cause) {
         let since = self.account.state_since;
-        let idle =
-            if cfg.idle.is_zero() { Time::NEVER } else { self.last_rx.max(self.progress_at) + cfg.idle };
+        let idle = cfg.limits(self.service).idle;
+        let idle = if idle.is_zero() { Time::NEVER } else { self.last_rx.max(self.progress_at) + idle };
         match self.state() {
-            State::Established => (idle, Cause::Idle),
             State::CloseWait => (since + cfg.close_wait, Cause::CloseWaitLimit),
             // The peer's acknowledgments of a closed window are no progress: an orphan ends (c16).
             State::FinWait1 | State::Closing | State::LastAck => {
@@ -36,7 +35,7 @@ impl Conn {
                 // Since the wait began, or since the service stopped reading.
                 (since.max(self.progress_at) + cfg.fin_wait_2, Cause::FinWait2Limit)
             }
-            State::FinWait2 => (idle, Cause::Idle),
+            State::Established | State::FinWait2 => (idle, Cause::Idle),
             State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait => {
                 (Time::NEVER, Cause::Idle)
             }
@@ -103,7 +102,7 @@ impl Conn {
         }
         // Karn (RFC 6298 §3): what is sent again is not timed. Go back to the first unacknowledged byte; the window of
         // one segment lets only that out, and what the peer had kept is jumped over by its ACK.
-        self.congestion.on_timeout(self.snd_max, flight, self.rtt.backed_off());
+        self.congestion.on_timeout(self.snd_max, flight, self.rtt.timed_out_before());
         self.flags.clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT);
         self.flags.set(ConnFlags::FORCE);
         self.rtt.back_off();

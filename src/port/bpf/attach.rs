@@ -38,7 +38,7 @@ impl AttachMode {
         }
     }
 
-    /// `XDP_FLAGS_*_MODE` of linux/if_link.h.
+    /// The flag `XDP_FLAGS_DRV_MODE` or `XDP_FLAGS_SKB_MODE` of `linux/if_link.h`.
     const fn flag(self) -> u32 {
         match self {
             Self::Native => 1 << 2,

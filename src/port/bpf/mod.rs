@@ -479,7 +479,7 @@ fn range_value(lo: u16, hi: u16) -> [u8; 4] {
 fn monotonic_ns() -> u64 {
     match nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) {
         // The clock starts with the machine; it is not negative.
-        Ok(t) => (t.tv_sec().max(0) as u64) * 1_000_000_000 + t.tv_nsec().max(0) as u64,
+        Ok(t) => t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned(),
         Err(e) => unreachable!("CLOCK_MONOTONIC exists on every Linux: {e}"),
     }
 }

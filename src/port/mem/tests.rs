@@ -351,12 +351,12 @@ fn faults() -> impl Strategy<Value = Impairment> {
     let chance = || 0.0f64..0.5;
     let rate = prop::option::of(1_000_000u64..100_000_000);
     (chance(), chance(), chance(), chance(), 0u64..2000, 0u64..2000, rate).prop_map(
-        |(l, d, r, c, min, max, rate)| Impairment {
-            loss: l,
-            duplication: d,
-            reordering: r,
+        |(loss, duplication, reordering, corruption, min, max, rate)| Impairment {
+            loss,
+            duplication,
+            reordering,
             reordering_delay: MS,
-            corruption: c,
+            corruption,
             delay: (Duration::from_micros(min), Duration::from_micros(max)),
             rate: rate.map(|bits_per_second| Rate { bits_per_second, queue: MS }),
             down: vec![(at(5000), at(6000))],

@@ -6,7 +6,7 @@ use crate::port::BURST;
 const XDP_PACKET_HEADROOM: u32 = 256;
 /// Link header beyond the MTU: Ethernet with two VLAN tags, bytes.
 const LINK_HEADER: u32 = 14 + 2 * 4;
-/// The smallest and largest frame the kernel takes: half a page and a page, bytes (net/xdp/xdp_umem.c).
+/// The smallest and largest frame the kernel takes: half a page and a page, bytes (`net/xdp/xdp_umem.c`).
 const FRAME_SIZES: [u32; 2] = [2048, 4096];
 /// Frames beyond what both rings can hold. Received frames lie here while a burst is worked on, and replies are
 /// taken from here; with less than two bursts a full receive ring could leave none to answer with.

@@ -232,7 +232,7 @@ impl Port for XskPort {
             self.stats.tx_ring_full += 1;
             return false;
         }
-        if let Some(desc) = self.pool.to_tx(&frame) {
+        if let Some(desc) = self.pool.take_for_tx(&frame) {
             self.queued.push(desc);
             return true;
         }
@@ -284,7 +284,7 @@ impl Port for XskPort {
         }
         let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
         if fds[0].revents().is_some_and(|r| r.intersects(broken)) {
-            return Err(socket::pending_error(&socket));
+            return Err(socket::pending_error(socket));
         }
         if fds[1].any().unwrap_or(false) {
             self.waker.clear();

@@ -199,7 +199,7 @@ impl Pool {
     }
 
     /// Readies a lent frame for transmission: its descriptor, or `None` when it is not lent.
-    pub(super) fn to_tx(&mut self, frame: &Frame) -> Option<FrameDesc> {
+    pub(super) fn take_for_tx(&mut self, frame: &Frame) -> Option<FrameDesc> {
         if !self.shift_place(frame.index, Place::Lent, Place::Tx) {
             return None;
         }
@@ -339,7 +339,7 @@ impl Pool {
 
     /// Hands `descs` to the transmit ring. Returns how many it took: all or none.
     pub(super) fn transmit(tx: &mut TxQueue, descs: &[FrameDesc]) -> usize {
-        // SAFETY: the descriptors come from `to_tx` of the pool that the ring's socket was made with; their frames
+        // SAFETY: the descriptors come from `take_for_tx` of the pool that the ring's socket was made with; their frames
         // are in transmission, so nobody reads or writes them until they are reaped.
         unsafe { tx.produce(descs) }
     }
@@ -373,9 +373,9 @@ mod tests {
         let forged = Frame { index: 3, len: 10 };
         assert!(pool.bytes(&forged).is_empty());
         assert!(pool.buffer(&forged).is_empty());
-        assert!(pool.to_tx(&forged).is_none());
+        assert!(pool.take_for_tx(&forged).is_none());
         let beyond = Frame { index: 512, len: 10 };
-        assert!(pool.bytes(&beyond).is_empty() && pool.to_tx(&beyond).is_none());
+        assert!(pool.bytes(&beyond).is_empty() && pool.take_for_tx(&beyond).is_none());
         assert_eq!(pool.audit(), pool.accounting());
     }
 

@@ -236,8 +236,8 @@ fn classify(ret: libc::ssize_t) -> io::Result<Woken> {
 }
 
 /// The error pending on the socket: the interface was removed, for one.
-pub(super) fn pending_error(fd: &BorrowedFd<'_>) -> io::Error {
-    match getsockopt(fd, sockopt::SocketError) {
+pub(super) fn pending_error(fd: BorrowedFd<'_>) -> io::Error {
+    match getsockopt(&fd, sockopt::SocketError) {
         Ok(0) => io::Error::from_raw_os_error(libc::ENODEV),
         Ok(code) => io::Error::from_raw_os_error(code),
         Err(e) => e.into(),

@@ -1,0 +1,171 @@
+//! What a demo run amounts to: the totals, for people and as JSON.
+
+use crate::metrics::block::{Counters, Histograms};
+use crate::tcp::record::ClosePath;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// What the clients saw.
+#[derive(Clone, Debug, Default)]
+pub struct ClientTally {
+    /// Connections that did everything as planned.
+    pub ok: u64,
+    /// Connections that did not, other than by a reset.
+    pub failed: u64,
+    /// Connections that were reset.
+    pub reset: u64,
+    /// What went wrong, the first few.
+    pub complaints: Vec<String>,
+}
+
+/// Complaints that are kept: enough to see a pattern.
+const MAX_COMPLAINTS: usize = 10;
+
+impl ClientTally {
+    /// Notes what went wrong with a connection.
+    pub fn complain(&mut self, what: String) {
+        if self.complaints.len() < MAX_COMPLAINTS {
+            self.complaints.push(what);
+        }
+    }
+}
+
+/// Closes by path: the four graceful ones.
+#[derive(Clone, Copy, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct ByPath {
+    /// The client's FIN first.
+    pub passive: u64,
+    /// finwheel's FIN first.
+    pub active: u64,
+    /// Data flowed after the first FIN.
+    pub half_close: u64,
+    /// The FINs crossed.
+    pub simultaneous: u64,
+}
+
+/// Percentiles of the close latency.
+#[derive(Clone, Copy, Debug, Default, Serialize, PartialEq)]
+pub struct CloseMs {
+    /// Median, milliseconds.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p999: f64,
+}
+
+/// `TIME_WAIT` during the run.
+#[derive(Clone, Copy, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct TimeWaitTotals {
+    /// Most records held at once.
+    pub peak: u64,
+    /// Records that expired.
+    pub expired: u64,
+}
+
+/// The one object that `--json` prints.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct Summary {
+    /// `af_xdp` or `memory`.
+    pub backend: &'static str,
+    /// How frames went: `native, copy` and the like.
+    pub mode: String,
+    /// Connections the server accepted.
+    pub opened: u64,
+    /// Connections that ended with both FINs exchanged and acknowledged, by the server's records.
+    pub graceful: u64,
+    /// The graceful ones by path.
+    pub by_path: ByPath,
+    /// Connections that a client found wrong, or that the server did not end gracefully.
+    pub failed: u64,
+    /// RSTs, sent, accepted or seen by a client.
+    pub resets: u64,
+    /// From the first FIN to the end of the connection at the server.
+    pub close_ms: CloseMs,
+    /// `TIME_WAIT` at the server.
+    pub time_wait: TimeWaitTotals,
+    /// Connections asked for.
+    pub asked: u64,
+}
+
+impl Summary {
+    /// From the server's counters and what the clients saw.
+    #[must_use]
+    pub fn new(
+        backend: &'static str,
+        mode: String,
+        asked: u64,
+        c: &Counters,
+        h: &Histograms,
+        clients: &ClientTally,
+    ) -> Self {
+        let by_path = ByPath {
+            passive: c.closes_by_path(ClosePath::Passive),
+            active: c.closes_by_path(ClosePath::Active),
+            half_close: c.closes_by_path(ClosePath::HalfClose),
+            simultaneous: c.closes_by_path(ClosePath::Simultaneous),
+        };
+        let graceful = by_path.passive + by_path.active + by_path.half_close + by_path.simultaneous;
+        let ungraceful: u64 =
+            ClosePath::ALL.into_iter().filter(|p| !p.graceful()).map(|p| c.closes_by_path(p)).sum();
+        let unfinished = c.opened_passive.saturating_sub(graceful + ungraceful);
+        let not_done = asked.saturating_sub(clients.ok);
+        Self {
+            backend,
+            mode,
+            opened: c.opened_passive,
+            graceful,
+            by_path,
+            failed: not_done.max(ungraceful + unfinished).max(clients.failed + clients.reset),
+            resets: c.resets() + clients.reset,
+            close_ms: percentiles(h),
+            time_wait: TimeWaitTotals { peak: c.time_wait_peak, expired: c.time_wait_expired },
+            asked,
+        }
+    }
+
+    /// Whether every connection was opened and closed gracefully.
+    #[must_use]
+    pub fn good(&self) -> bool {
+        self.failed == 0 && self.resets == 0 && self.opened == self.asked && self.graceful == self.asked
+    }
+
+    /// The totals for people.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let p = &self.by_path;
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "totals ({}, {})", self.backend, self.mode);
+        let _ = writeln!(out, "  opened          {:>9}   of {} asked for", self.opened, self.asked);
+        let _ = writeln!(out, "  graceful        {:>9}", self.graceful);
+        let _ = writeln!(out, "    client first  {:>9}   passive", p.passive);
+        let _ = writeln!(out, "    server first  {:>9}   active", p.active);
+        let _ = writeln!(out, "    half-close    {:>9}   data after the first FIN", p.half_close);
+        let _ = writeln!(out, "    both at once  {:>9}   simultaneous", p.simultaneous);
+        let _ = writeln!(out, "  failed          {:>9}", self.failed);
+        let _ = writeln!(out, "  resets          {:>9}", self.resets);
+        let c = &self.close_ms;
+        let _ = writeln!(
+            out,
+            "  close latency    p50 {:.3} ms   p99 {:.3} ms   p99.9 {:.3} ms   (first FIN to the end)",
+            c.p50, c.p99, c.p999
+        );
+        let t = &self.time_wait;
+        let _ = writeln!(out, "  TIME_WAIT       {:>9} at the peak, {} expired", t.peak, t.expired);
+        out
+    }
+}
+
+fn percentiles(h: &Histograms) -> CloseMs {
+    let mut all: Histogram<u64> = h.close[ClosePath::Passive as usize].clone();
+    for p in [ClosePath::Active, ClosePath::HalfClose, ClosePath::Simultaneous] {
+        // All histograms of a block are made with the same bounds, so adding cannot fail.
+        if all.add(&h.close[p as usize]).is_err() {
+            debug_assert!(false, "histograms of different bounds");
+        }
+    }
+    let ms = |q: f64| all.value_at_quantile(q) as f64 / 1e3;
+    CloseMs { p50: ms(0.50), p99: ms(0.99), p999: ms(0.999) }
+}

@@ -1,0 +1,93 @@
+//! `finwheel run`: from the configuration file to the exit code.
+
+use super::{ConfigArgs, EXIT_FAILURE, EXIT_USAGE, logging};
+use crate::config::{self, Config};
+use crate::control::signals::{self, Signals};
+use crate::control::{Outcome, Settings, Terminator, rlimit};
+use std::process::ExitCode;
+
+/// Runs until a signal drains it or it fails.
+#[must_use]
+pub fn execute(args: &ConfigArgs) -> ExitCode {
+    let loaded = match config::load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(e) => {
+            eprintln!("{e}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    for w in &loaded.warnings {
+        eprintln!("{w}");
+    }
+    let config = loaded.config;
+    match logging::install(&config.log).and_then(|()| run(&config)) {
+        Ok(outcome) if outcome.is_ok() => ExitCode::SUCCESS,
+        // What failed was logged as it happened.
+        Ok(_) => ExitCode::from(EXIT_FAILURE),
+        Err(e) => {
+            // Where there is no log yet, or its level hides errors, the reason must still be seen.
+            eprintln!("finwheel: {e:#}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<Outcome> {
+    // Before any thread: all inherit the mask, and the signals wait for the one that asks for them.
+    let deadline = config.drain.deadline;
+    let signals = signals::Watch::start(Signals::block()?, deadline)?;
+    rlimit::raise_locked_memory();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), interface = config.interface.name, "starting");
+    let terminator = Terminator::start(Settings::from_config(config))?;
+    announce(config, &terminator);
+    signals.started(terminator.control(), deadline);
+    let outcome = terminator.wait();
+    say_goodbye(&outcome);
+    Ok(outcome)
+}
+
+/// Says what is in effect, once, when connections are taken.
+fn announce(config: &Config, t: &Terminator) {
+    let i = t.interface();
+    tracing::info!(
+        interface = i.interface,
+        driver = i.driver,
+        mac = %i.mac,
+        mtu = i.mtu,
+        mode = %i.attach,
+        frame_memory = i.frame_bytes,
+        "interface"
+    );
+    for (worker, ((queue, copy), core)) in i.queues.iter().zip(t.cores()).enumerate() {
+        match core {
+            Some(core) => tracing::info!(worker, queue, copy = copy.as_str(), core, "worker"),
+            None => tracing::info!(worker, queue, copy = copy.as_str(), "worker"),
+        }
+    }
+    for l in &config.listeners {
+        let addresses: Vec<String> = l.addresses.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            name = l.name,
+            service = l.service.as_str(),
+            addresses = addresses.join(" "),
+            "listener"
+        );
+    }
+    match t.metrics_addr() {
+        Some(at) => tracing::info!("metrics on http://{at}/metrics"),
+        None => tracing::info!("metrics off"),
+    }
+    tracing::info!("ready");
+}
+
+fn say_goodbye(o: &Outcome) {
+    let c = &o.merged.counters;
+    let closed: u64 = c.closes.as_flattened().as_flattened().iter().sum();
+    tracing::info!(
+        took = ?o.took,
+        opened = c.opened_passive + c.opened_active,
+        closed,
+        cut_off = o.cut_off,
+        "stopped"
+    );
+}
