@@ -20,8 +20,13 @@ impl Conn {
                 self.event(Event::Close, env);
                 return;
             }
+            // Simultaneous open: nothing was sent, nobody was told, and a FIN would have to carry the SYN with it.
+            State::SynReceived => {
+                self.reset(env, cause);
+                return;
+            }
             State::Closed | State::Listen | State::TimeWait => return,
-            State::SynReceived | State::Established | State::CloseWait => {}
+            State::Established | State::CloseWait => {}
         }
         if self.state() == State::CloseWait {
             self.set_first(First::Peer);
