@@ -31,6 +31,9 @@ mod closing;
 mod closing_ends;
 mod closing_limits;
 mod closing_loss;
+mod table;
+mod time_wait;
+mod time_wait_bulk;
 
 #[allow(unused_imports)] // As above.
 use harness::{Harness, Seg, Syn};
