@@ -356,7 +356,9 @@ impl Conn {
             }
             return false;
         }
-        let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else { return false };
+        let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else {
+            return false;
+        };
         let of_retransmission = (ts.ecr.wrapping_sub(self.rtx_ts) as i32) >= 0;
         let ms = self.ts_val(now).wrapping_sub(ts.ecr);
         if self.rtt.backed_off() && of_retransmission && ms < 60_000 {

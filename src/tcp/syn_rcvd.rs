@@ -148,7 +148,9 @@ impl SynRcvd {
         match (self.ts_recent, h.options.timestamps) {
             // Once negotiated, timestamps are on every segment (RFC 7323 §3.2).
             (Some(_), None) if !h.flags.syn() => return HalfVerdict::Drop(DropReason::Paws),
-            (Some(recent), Some(ts)) if ts.val.wrapping_sub(recent).cast_signed() < 0 => return HalfVerdict::Ack,
+            (Some(recent), Some(ts)) if ts.val.wrapping_sub(recent).cast_signed() < 0 => {
+                return HalfVerdict::Ack;
+            }
             (Some(_) | None, None) | (None | Some(_), Some(_)) => {}
         }
         if !in_window || h.flags.syn() {

@@ -8,8 +8,8 @@ use super::clients::{self, Job, Progress};
 use super::live::Live;
 use super::summary::{ClientTally, Summary};
 use super::{DemoArgs, Out, Outcome, SAMPLES, TIME_WAIT, entries_of, sample_plan};
-use crate::port::xsk::CopyMode;
 use crate::control::{Settings, StartError, Terminator};
+use crate::port::xsk::CopyMode;
 use crate::rig::{CLIENT_INTERFACE, Cleaner, Rig, RigConfig, SERVER_INTERFACE};
 use crate::service::discard::Discard;
 use crate::service::echo::Echo;
@@ -236,11 +236,8 @@ fn watch(
     loop {
         let counters = terminator.report().counters;
         live.show(out, begin.elapsed(), &counters);
-        let left: u64 = State::ALL
-            .into_iter()
-            .filter(|s| *s != State::Listen)
-            .map(|s| counters.states[s as usize])
-            .sum();
+        let left: u64 =
+            State::ALL.into_iter().filter(|s| *s != State::Listen).map(|s| counters.states[s as usize]).sum();
         if left == 0 || Instant::now() >= until {
             break;
         }

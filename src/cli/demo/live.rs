@@ -38,7 +38,8 @@ impl Live {
     /// For a run of `asked` connections.
     #[must_use]
     pub fn new(asked: u64, out: &Out) -> Self {
-        let in_place = if out.json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+        let in_place =
+            if out.json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
         Self { asked, in_place, drawn: false, last: None, last_line: None, last_closed: 0, header: false }
     }
 
@@ -68,7 +69,8 @@ impl Live {
         };
         self.last = Some((at, closed));
         self.last_closed = closed;
-        let _ = write!(text, "{:>6.1}s {:>8} {:>8} {:>8.0}", at.as_secs_f64(), c.opened_passive, closed, rate);
+        let _ =
+            write!(text, "{:>6.1}s {:>8} {:>8} {:>8.0}", at.as_secs_f64(), c.opened_passive, closed, rate);
         for (state, _) in COLUMNS {
             let _ = write!(text, " {:>9}", c.states[state as usize]);
         }

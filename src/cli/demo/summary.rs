@@ -107,11 +107,8 @@ impl Summary {
             simultaneous: c.closes_by_path(ClosePath::Simultaneous),
         };
         let graceful = by_path.passive + by_path.active + by_path.half_close + by_path.simultaneous;
-        let ungraceful: u64 = ClosePath::ALL
-            .into_iter()
-            .filter(|p| !p.graceful())
-            .map(|p| c.closes_by_path(p))
-            .sum();
+        let ungraceful: u64 =
+            ClosePath::ALL.into_iter().filter(|p| !p.graceful()).map(|p| c.closes_by_path(p)).sum();
         let unfinished = c.opened_passive.saturating_sub(graceful + ungraceful);
         let not_done = asked.saturating_sub(clients.ok);
         Self {
