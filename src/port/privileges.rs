@@ -13,6 +13,9 @@ pub enum Capability {
     NetRaw,
     /// Load BPF programs and maps.
     Bpf,
+    /// Have the verifier accept arithmetic on packet pointers, without which headers of variable length cannot be
+    /// stepped over.
+    Perfmon,
     /// Enter and create namespaces, mount.
     SysAdmin,
 }
@@ -23,6 +26,7 @@ impl Capability {
             Self::NetAdmin => 1 << 12,
             Self::NetRaw => 1 << 13,
             Self::SysAdmin => 1 << 21,
+            Self::Perfmon => 1 << 38,
             Self::Bpf => 1 << 39,
         }
     }
@@ -34,6 +38,7 @@ impl Capability {
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
         }
     }
@@ -45,8 +50,8 @@ impl fmt::Display for Capability {
     }
 }
 
-/// The capabilities out of `wanted` that the calling thread lacks. `CAP_SYS_ADMIN` stands in for `CAP_BPF`, as
-/// it does in the kernel. Where /proc cannot be read nothing is called missing: the syscalls will tell.
+/// The capabilities out of `wanted` that the calling thread lacks. `CAP_SYS_ADMIN` stands in for `CAP_BPF`
+/// and `CAP_PERFMON`, as it does in the kernel. Where /proc cannot be read nothing is called missing: the syscalls will tell.
 #[must_use]
 pub fn missing(wanted: &[Capability]) -> Vec<Capability> {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
@@ -67,7 +72,7 @@ fn missing_from(set: u64, wanted: &[Capability]) -> Vec<Capability> {
         .copied()
         .filter(|c| {
             let stand_in = match c {
-                Capability::Bpf => Capability::SysAdmin.bit(),
+                Capability::Bpf | Capability::Perfmon => Capability::SysAdmin.bit(),
                 _ => 0,
             };
             set & (c.bit() | stand_in) == 0
@@ -86,17 +91,18 @@ pub fn names(capabilities: &[Capability]) -> String {
 mod tests {
     use super::*;
 
-    const ALL: [Capability; 3] = [Capability::NetAdmin, Capability::NetRaw, Capability::Bpf];
+    const ALL: [Capability; 4] =
+        [Capability::NetAdmin, Capability::NetRaw, Capability::Bpf, Capability::Perfmon];
 
     #[test]
     fn what_is_not_effective_is_missing() {
         let status = "Name:\tx\nCapInh:\t0000000000000000\nCapEff:\t0000000000002000\n";
         let set = effective(status).unwrap();
-        assert_eq!(missing_from(set, &ALL), [Capability::NetAdmin, Capability::Bpf]);
+        assert_eq!(missing_from(set, &ALL), [Capability::NetAdmin, Capability::Bpf, Capability::Perfmon]);
     }
 
     #[test]
-    fn sys_admin_stands_in_for_bpf_alone() {
+    fn sys_admin_stands_in_for_bpf_and_perfmon_alone() {
         let set = Capability::SysAdmin.bit();
         assert_eq!(missing_from(set, &ALL), [Capability::NetAdmin, Capability::NetRaw]);
     }

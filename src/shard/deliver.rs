@@ -160,6 +160,12 @@ impl Delivering<'_, '_> {
         }
     }
 
+    /// The worker is drained: the service ends the connection its way.
+    fn drain(&mut self) {
+        self.call(Cause::Drain, |s, cx| s.drain(cx));
+        self.check_unread();
+    }
+
     /// Send space was freed: unread bytes first, then `writable`.
     fn space(&mut self) {
         if !self.conn.flags.take(ConnFlags::SEND_BLOCKED) || !self.conn.state().can_send() {
@@ -198,7 +204,7 @@ impl Core {
             x.space();
         }
         if opened && draining && x.conn.state().can_send() {
-            x.call(Cause::Drain, |s, cx| s.drain(cx));
+            x.drain();
         }
         self.count_opened(key, opened);
         if let Some(reason) = lost {
@@ -222,27 +228,53 @@ impl Core {
 
     /// A service that waits for chunks while nothing is in flight would never be called again.
     fn note_starved(&mut self, key: u32) {
-        let Some(conn) = self.tables.conns.get(key) else { return };
-        if conn.flags.has(ConnFlags::SEND_BLOCKED) && conn.unsent_or_unacknowledged() == 0 {
-            self.starved.push_back(key);
+        let Some(conn) = self.tables.conns.get_mut(key) else { return };
+        let starved = conn.flags.has(ConnFlags::SEND_BLOCKED) && conn.unsent_or_unacknowledged() == 0;
+        if !starved || conn.flags.has(ConnFlags::STARVED) {
+            return;
         }
+        conn.flags.set(ConnFlags::STARVED);
+        if self.starved.len() == self.tables.conns.capacity() {
+            // Entries of connections that are gone: only the first one of each that waits stays.
+            let conns = &mut self.tables.conns;
+            self.starved.retain(|&k| conns.get_mut(k).is_some_and(|c| c.flags.take(ConnFlags::STARVED)));
+            for &k in self.starved.iter().chain([&key]) {
+                if let Some(c) = conns.get_mut(k) {
+                    c.flags.set(ConnFlags::STARVED);
+                }
+            }
+            if self.starved.contains(&key) {
+                return;
+            }
+        }
+        self.starved.push_back(key);
     }
 
     /// Gives one starved connection another chance. Returns its key.
     pub(super) fn feed_starved(&mut self) -> Option<u32> {
         let key = self.starved.pop_front()?;
         if let Some(mut x) = self.delivering(key) {
+            x.conn.flags.clear(ConnFlags::STARVED);
             x.space();
         }
         self.note_starved(key);
         Some(key)
     }
 
+    /// Lets a test do between segments what a service does in a call.
+    #[cfg(test)]
+    pub(super) fn act(&mut self, key: u32, f: &mut dyn FnMut(&mut dyn Context)) {
+        let Some(mut x) = self.delivering(key) else { return };
+        x.call(Cause::Service, |_, cx| f(cx));
+        x.check_unread();
+        self.note_starved(key);
+    }
+
     /// Asks the service of a connection to end it.
     pub(super) fn drain_conn(&mut self, key: u32) {
         let Some(mut x) = self.delivering(key) else { return };
         match x.conn.state() {
-            State::Established | State::CloseWait => x.call(Cause::Drain, |s, cx| s.drain(cx)),
+            State::Established | State::CloseWait => x.drain(),
             State::FinWait1 | State::FinWait2 => {
                 // The service half-closed and still reads: from now on nobody does, so that the wait is bounded.
                 let Delivering { conn, env, .. } = &mut x;

@@ -11,7 +11,13 @@ use crate::metrics::block::ResetCause;
 use crate::port::{BURST, Frame, Port};
 use crate::tcp::conn::{ConnFlags, Env};
 use crate::tcp::input::Verdict;
+use crate::tcp::state::{Event, State};
 use crate::wire::{self, Flags, Header, IcmpError, IcmpKind, Options, Parsed, SeqNum, TcpFrame};
+
+/// Frames a worker passes on per second. Each costs a copy of some 1.5 kB and another worker's time, so a flood of stray
+/// segments must not be multiplied by the number of workers. Higher: it is; lower: flows that a NIC without symmetric
+/// RSS delivers elsewhere are slowed down, though their peers send again.
+pub(super) const FORWARDS_PER_SECOND: u32 = 20_000;
 
 /// A frame between the stages.
 struct Staged {
@@ -126,12 +132,36 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         }
-        self.answer_closed(frame, seg, ResetCause::NoConnection);
+        if self.core.listeners.find(&seg.tuple).is_some() {
+            self.on_listen(frame, seg);
+        } else {
+            self.answer_closed(frame, seg, ResetCause::NoConnection);
+        }
+    }
+
+    /// What a listener makes of anything but a SYN (§3.10.7.2): a RST is ignored, an ACK answered by a RST, the rest
+    /// dropped in silence.
+    fn on_listen(&mut self, frame: Frame, seg: &TcpFrame) {
+        let f = seg.header.flags;
+        let log = &mut self.core.log;
+        if f.rst() {
+            log.moved(State::Listen, Event::Rst, State::Listen);
+        } else if f.fin() && !f.ack() {
+            log.moved(State::Listen, Event::Fin, State::Listen);
+        }
+        if f.rst() || f.ack() {
+            self.answer_closed(frame, seg, ResetCause::NoConnection);
+        } else {
+            self.core.block.counters.drop_frame(DropReason::NoConnection);
+            self.port.free(frame);
+        }
     }
 
     /// Passes a frame on to the next worker. Returns whether it is on its way (or was dropped and counted).
     fn pass_on(&mut self, frame: &Frame, hops: u8) -> bool {
-        if self.mailbox.forward(self.port.bytes(frame), hops) {
+        if !self.core.forwards.take(self.core.now) {
+            self.core.block.counters.drop_frame(DropReason::MisdirectedBudget);
+        } else if self.mailbox.forward(self.port.bytes(frame), hops) {
             self.core.block.counters.misdirected_out += 1;
         } else {
             self.core.block.counters.drop_frame(DropReason::MailboxFull);

@@ -24,6 +24,8 @@ pub mod mailbox;
 mod run;
 pub mod slab;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod timers;
 pub mod trace;
 mod waiting;
@@ -113,6 +115,8 @@ struct Core {
     /// Connections whose service waits for chunks with nothing in flight to wake it.
     starved: VecDeque<u32>,
     stray_replies: Budget,
+    /// Frames passed on to the next worker.
+    forwards: Budget,
     drain: Drain,
     trace: Option<Box<Trace>>,
     /// IPv4 identification of the next packet (RFC 6864: any value does with DF set).
@@ -174,6 +178,7 @@ impl<P: Port> Shard<P> {
             pending: VecDeque::with_capacity(parts.capacity.connections),
             starved: VecDeque::with_capacity(parts.capacity.connections),
             stray_replies: Budget::new(parts.tcp.stray_replies),
+            forwards: Budget::new(ingress::FORWARDS_PER_SECOND),
             drain: Drain::No,
             trace: None,
             ip_id: 0,

@@ -10,12 +10,18 @@ use super::state::{Event, State};
 impl Conn {
     /// Half-close: FIN after what was sent; receiving goes on.
     pub fn shutdown(&mut self, env: &mut Env<'_>, cause: Cause) {
-        if !self.state().can_send() {
-            return;
-        }
-        if self.state() == State::SynSent {
-            self.end(Event::Close, ClosePath::Active, cause, env);
-            return;
+        match self.state() {
+            State::SynSent => {
+                self.end(Event::Close, ClosePath::Active, cause, env);
+                return;
+            }
+            // Nothing more to close on our side (§3.10.4).
+            State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
+                self.event(Event::Close, env);
+                return;
+            }
+            State::Closed | State::Listen | State::TimeWait => return,
+            State::SynReceived | State::Established | State::CloseWait => {}
         }
         if self.state() == State::CloseWait {
             self.set_first(First::Peer);
@@ -30,8 +36,16 @@ impl Conn {
     /// Full close: nobody reads any more. Whether something is left unread is known only when the service's call
     /// returns: [`Conn::check_unread`].
     pub fn close(&mut self, env: &mut Env<'_>, cause: Cause) {
-        self.flags.set(ConnFlags::READ_CLOSED);
+        self.close_reading(env);
         self.shutdown(env, cause);
+    }
+
+    /// Nobody reads any more: from now on `FIN_WAIT_2` is bounded, however long it has lasted for a reader.
+    fn close_reading(&mut self, env: &Env<'_>) {
+        if !self.flags.has(ConnFlags::READ_CLOSED) && self.state() == State::FinWait2 {
+            self.progress_at = env.now;
+        }
+        self.flags.set(ConnFlags::READ_CLOSED);
     }
 
     /// After a full close with `unread` bytes that the service did not consume, the peer must know that they were not
@@ -48,12 +62,13 @@ impl Conn {
         if self.flags.has(ConnFlags::READ_CLOSED) {
             return;
         }
-        self.flags.set(ConnFlags::READ_CLOSED | ConnFlags::LINGER);
+        self.close_reading(env);
+        self.flags.set(ConnFlags::LINGER);
         self.account.linger_until = env.now + env.cfg.limits(self.service).linger_time;
         let unread = self.rcvbuf.unread();
-        self.account.discarded = unread as u32;
         self.consume(env, unread);
         self.shutdown(env, cause);
+        self.discard(env, unread);
     }
 
     /// Abort asked by the service: RST, buffers dropped (§3.10.5).
@@ -69,8 +84,12 @@ impl Conn {
         }
     }
 
-    /// Ends the connection with a RST of ours.
+    /// Ends the connection with a RST of ours. In `TIME_WAIT` nothing is left to end, and a RST would take from the
+    /// peer what the state is there for (RFC 1337 §2).
     pub(super) fn reset(&mut self, env: &mut Env<'_>, cause: Cause) {
+        if self.state() == State::TimeWait {
+            return;
+        }
         if self.state().synchronized() || self.state() == State::SynReceived {
             self.flags.set(ConnFlags::SEND_RST);
         }

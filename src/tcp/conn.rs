@@ -78,6 +78,9 @@ impl ConnFlags {
     /// The ACK that is owed is a challenge ACK.
     pub const CHALLENGE: u32 = 1 << 20;
 
+    /// The connection waits for chunks in the worker's queue.
+    pub const STARVED: u32 = 1 << 21;
+
     /// Whether a flag is set.
     #[must_use]
     pub const fn has(self, f: u32) -> bool {
@@ -172,6 +175,8 @@ pub struct Conn {
     pub(super) ts_offset: u32,
     /// Sequence number of the peer's FIN once known, in order or not.
     pub(super) peer_fin: Option<SeqNum>,
+    /// Begin of the segment that was last received out of order: its range is the first SACK block.
+    pub(super) sack_latest: SeqNum,
     /// Full segments received since the last ACK.
     pub(super) unacked_segments: u8,
 
@@ -287,6 +292,7 @@ impl Conn {
             ts_recent_at: now,
             ts_offset: 0,
             peer_fin: None,
+            sack_latest: SeqNum::new(0),
             unacked_segments: 0,
             sndbuf: SendBuf::default(),
             rcvbuf: RecvBuf::default(),

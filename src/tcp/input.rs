@@ -142,45 +142,81 @@ impl Conn {
         h: &Header,
         payload: &[u8],
     ) -> Result<Delivery, Verdict> {
-        self.check_timestamp(env, h)?;
-        self.check_sequence(env, h, payload.len())?;
-        self.check_reset(env, h)?;
-        self.check_syn(env, h)?;
+        let crossed = self.check_crossed_syn(env, h)?;
+        if !crossed {
+            self.check_timestamp(env, h, payload.len())?;
+            self.check_sequence(env, h, payload.len())?;
+            self.check_reset(env, h)?;
+            self.check_syn(env, h)?;
+        }
         if !h.flags.ack() {
             return Err(Verdict::Dropped(DropReason::NoAck));
         }
-        self.remember_timestamp(env.now, h);
         self.last_rx = env.now;
         let acknowledged = self.check_ack(env, h, payload.len())?;
+        // Only now: whoever cannot name an acceptable ACK must not move TS.Recent, or PAWS would shut the peer out.
+        self.remember_timestamp(env.now, h);
         if self.state() == State::Closed {
             return Err(Verdict::Ended);
         }
         self.check_unwanted(env, h, payload.len())?;
-        let mut delivery = self.take_text(env, h, h.seq, payload);
+        let text_at = if crossed { self.rcv_nxt } else { h.seq };
+        let mut delivery = self.take_text(env, h, text_at, payload);
         delivery.acknowledged = acknowledged;
         Ok(delivery)
     }
 
-    /// PAWS (RFC 7323 §5.3 R1) and the rule that timestamps, once negotiated, are on every segment (§3.2).
-    fn check_timestamp(&mut self, env: &Env<'_>, h: &Header) -> Check {
-        if !self.flags.has(ConnFlags::TIMESTAMPS) || h.flags.rst() {
+    /// After a simultaneous open the peer's SYN comes again: alone, and our SYN-ACK is sent again; or as its SYN-ACK,
+    /// which completes the handshake (§3.5, figure 8) although it begins before the window. Returns whether it is that.
+    fn check_crossed_syn(&mut self, env: &mut Env<'_>, h: &Header) -> Result<bool, Verdict> {
+        let same_syn = h.flags.syn() && h.seq + 1 == self.rcv_nxt;
+        if self.state() != State::SynReceived || !same_syn {
+            return Ok(false);
+        }
+        if h.flags.ack() {
+            self.flags.set(ConnFlags::ACK_NOW);
+            return Ok(true);
+        }
+        self.event(Event::Syn, env);
+        self.snd_nxt = self.iss;
+        self.flags.set(ConnFlags::SEND_SYN);
+        Err(Verdict::Dropped(DropReason::SynInWindow))
+    }
+
+    /// PAWS (RFC 7323 §5.3 R1) and the rule that timestamps, once negotiated, are on every segment (§3.2). A SYN is
+    /// let through to its challenge: it may come from a peer that lost this connection and knows no timestamp of it.
+    fn check_timestamp(&mut self, env: &Env<'_>, h: &Header, payload: usize) -> Check {
+        if !self.flags.has(ConnFlags::TIMESTAMPS) || h.flags.rst() || h.flags.syn() {
             return Ok(());
         }
         let Some(ts) = h.options.timestamps else { return Err(Verdict::Dropped(DropReason::Paws)) };
         let older = ts.val.wrapping_sub(self.ts_recent).cast_signed() < 0;
         if older && env.now.since(self.ts_recent_at) < TS_RECENT_VALID {
-            self.flags.set(ConnFlags::ACK_NOW);
+            self.answer_unacceptable(env, h.seg_len(payload));
             return Err(Verdict::Dropped(DropReason::Paws));
         }
         Ok(())
     }
 
-    /// `TS.Recent` moves when the segment covers what was last acknowledged (RFC 7323 §4.3).
+    /// Owes the ACK that an unacceptable segment of this length is answered with. What carries something may be a
+    /// retransmission whose ACK was lost: always answered. What is empty is answered within a budget, or two confused
+    /// ends would ACK each other for ever.
+    fn answer_unacceptable(&mut self, env: &Env<'_>, len: u32) {
+        if len > 0 {
+            self.flags.set(ConnFlags::ACK_NOW);
+        } else {
+            self.challenge(env);
+        }
+    }
+
+    /// `TS.Recent` moves when the segment covers what was last acknowledged (RFC 7323 §4.3), or when it had grown so
+    /// old that it said nothing any more (§5.5).
     fn remember_timestamp(&mut self, now: Time, h: &Header) {
         if let Some(ts) = h.options.timestamps
             && self.flags.has(ConnFlags::TIMESTAMPS)
             && h.seq.at_or_before(self.last_ack_sent)
-            && ts.val.wrapping_sub(self.ts_recent).cast_signed() >= 0
+            && (ts.val.wrapping_sub(self.ts_recent).cast_signed() >= 0
+                || now.since(self.ts_recent_at) >= TS_RECENT_VALID)
         {
             self.ts_recent = ts.val;
             self.ts_recent_at = now;
@@ -193,7 +229,10 @@ impl Conn {
         let wnd = self.rcv_adv.bytes_since(self.rcv_nxt);
         let end = h.seq + len;
         let acceptable = if len == 0 {
-            h.seq == self.rcv_nxt || (h.seq.after(self.rcv_nxt) && h.seq.before(self.rcv_adv))
+            // A sender that has filled the window sends its ACKs from the edge: one past what the RFC's table takes.
+            // With a gap in what it sent they would otherwise be lost to us; a RST there stays out.
+            let edge = if h.flags.rst() { self.rcv_adv } else { self.rcv_adv + 1 };
+            h.seq == self.rcv_nxt || (h.seq.after(self.rcv_nxt) && h.seq.before(edge))
         } else if wnd == 0 {
             // Nothing fits, but the ACK counts, and a FIN needs no buffer (§3.10.7.4: special allowance).
             h.seq == self.rcv_nxt
@@ -204,13 +243,7 @@ impl Conn {
             return Ok(());
         }
         if !h.flags.rst() {
-            // What carries something may be a retransmission whose ACK was lost: always answered. What is empty is
-            // answered within a budget, or two confused ends would ACK each other for ever.
-            if len > 0 && !h.flags.syn() {
-                self.flags.set(ConnFlags::ACK_NOW);
-            } else {
-                self.challenge(env);
-            }
+            self.answer_unacceptable(env, if h.flags.syn() { 0 } else { len });
         }
         Err(Verdict::Dropped(if h.flags.rst() { DropReason::BadReset } else { DropReason::OutOfWindow }))
     }
@@ -234,12 +267,7 @@ impl Conn {
             return Ok(());
         }
         self.event(Event::Syn, env);
-        if self.state() == State::SynReceived && h.seq + 1 == self.rcv_nxt && !h.flags.ack() {
-            self.snd_nxt = self.iss;
-            self.flags.set(ConnFlags::SEND_SYN);
-        } else {
-            self.challenge(env);
-        }
+        self.challenge(env);
         Err(Verdict::Dropped(DropReason::SynInWindow))
     }
 
@@ -271,14 +299,14 @@ impl Conn {
             self.handshake_acknowledged(env, h);
             self.snd_wl1 = h.seq;
             self.snd_wl2 = h.ack;
-            self.snd_wnd = u32::from(h.window) << self.snd_scale;
+            self.snd_wnd = self.segment_window(h);
             self.max_snd_wnd = self.max_snd_wnd.max(self.snd_wnd);
             if h.ack == self.snd_una {
                 return Ok(true);
             }
         }
         // RFC 5961 §5.2, and §3.10.7.4 for an ACK of what was never sent.
-        let oldest = self.snd_una - self.max_snd_wnd.max(u32::from(u16::MAX));
+        let oldest = self.snd_una - self.max_snd_wnd;
         if h.ack.after(self.snd_max) || h.ack.before(oldest) {
             self.challenge(env);
             return Err(Verdict::Dropped(DropReason::BadAck));
@@ -287,7 +315,7 @@ impl Conn {
             && payload == 0
             && !h.flags.fin()
             && self.in_flight() > 0
-            && u32::from(h.window) << self.snd_scale == self.snd_wnd;
+            && self.segment_window(h) == self.snd_wnd;
         self.update_send_window(h);
         if h.ack.after(self.snd_una) {
             self.acknowledge(env, h);
@@ -302,11 +330,16 @@ impl Conn {
         Ok(false)
     }
 
+    /// The window that a segment offers, in bytes: scaled unless it has SYN (RFC 7323 §2.2).
+    fn segment_window(&self, h: &Header) -> u32 {
+        u32::from(h.window) << if h.flags.syn() { 0 } else { self.snd_scale }
+    }
+
     fn update_send_window(&mut self, h: &Header) {
         let newer = self.snd_wl1.before(h.seq) || (self.snd_wl1 == h.seq && self.snd_wl2.at_or_before(h.ack));
         if h.ack.at_or_after(self.snd_una) && newer {
             let was = self.snd_wnd;
-            self.snd_wnd = u32::from(h.window) << self.snd_scale;
+            self.snd_wnd = self.segment_window(h);
             self.max_snd_wnd = self.max_snd_wnd.max(self.snd_wnd);
             self.snd_wl1 = h.seq;
             self.snd_wl2 = h.ack;
@@ -399,6 +432,7 @@ impl Conn {
             && (text_end.before(self.rcv_adv) || text_end == self.rcv_nxt)
         {
             self.peer_fin = Some(text_end);
+            self.drop_beyond_fin(env, text_end);
         }
         if payload.is_empty() {
             if h.flags.fin() && text_end != self.rcv_nxt {
@@ -424,18 +458,29 @@ impl Conn {
         if matches!(self.state(), State::FinWait1 | State::FinWait2) {
             self.flags.set(ConnFlags::HALF_CLOSE);
         }
-        let range = (start - seq) as usize..(end - seq) as usize;
-        if start == self.rcv_nxt {
-            d.in_order = range;
-        } else {
-            self.keep_out_of_order(env, start, &payload[range], &mut d);
+        // In order up to what is held beyond the gap: of bytes that came twice the first copy is taken.
+        let held_from = self.rcvbuf.ranges(env.pool).next().map_or(end, |(first, _)| first);
+        let in_order_to = if start == self.rcv_nxt { end.min(held_from) } else { start };
+        if end.after(in_order_to) {
+            let beyond = &payload[(in_order_to - seq) as usize..(end - seq) as usize];
+            self.keep_out_of_order(env, in_order_to, beyond, &mut d);
         }
+        d.in_order = (start - seq) as usize..(in_order_to - seq) as usize;
         d
+    }
+
+    /// What is held out of order beyond a FIN would carry `rcv_nxt` past it, and the FIN would never be taken. The
+    /// peer contradicts itself; what it has not had acknowledged may be dropped (RFC 2018 §8).
+    fn drop_beyond_fin(&mut self, env: &mut Env<'_>, fin: SeqNum) {
+        if self.rcvbuf.ranges(env.pool).any(|(_, end)| end.after(fin)) {
+            self.rcvbuf.discard_ooo(env.pool);
+        }
     }
 
     fn keep_out_of_order(&mut self, env: &mut Env<'_>, seq: SeqNum, bytes: &[u8], d: &mut Delivery) {
         // At once, so that the sender counts duplicates (RFC 5681 §4.2).
         self.flags.set(ConnFlags::ACK_NOW);
+        self.sack_latest = seq;
         match self.rcvbuf.insert(env.pool, self.rcv_nxt, seq, bytes) {
             Ok(()) => {}
             Err(Refused::NoChunk) => d.lost = Some(DropReason::NoChunk),

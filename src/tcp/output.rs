@@ -148,10 +148,14 @@ impl Conn {
         let offset = self.snd_nxt - base;
         let unsent = self.sndbuf.len() - offset as usize;
         let window = self.snd_wnd.min(self.congestion.window());
-        let usable = window.saturating_sub(offset) as usize;
+        let mut usable = window.saturating_sub(offset) as usize;
+        if offset == 0 && self.flags.has(ConnFlags::FORCE) {
+            // The peer took back window that it had offered: what was sent into it is its probe (§3.8.6).
+            usable = usable.max((self.snd_max - base) as usize);
+        }
         let len = unsent.min(usable).min(room);
         let fin = fin_due && len == unsent;
-        if !fin && !self.worth_sending(env.cfg, len, unsent, offset) {
+        if !fin && !self.worth_sending(env.cfg, len, unsent, offset, room) {
             return None;
         }
         if fin && len == 0 && unsent > 0 {
@@ -162,15 +166,17 @@ impl Conn {
         let new_end = seq + len as u32 + u32::from(fin);
         let again = seq.before(self.snd_max);
         let kind = if len == 0 { Retransmission::Fin } else { Retransmission::DataTimeout };
+        // A timer that runs with nothing in flight is the persist timer's.
+        let first = self.in_flight() == 0;
         if !again {
-            if self.in_flight() == 0 {
+            if first {
                 self.progress_at = env.now;
             }
             self.time_from(seq, env.now);
         }
         self.snd_nxt = new_end;
         self.snd_max = self.snd_max.max(new_end);
-        if self.rtx_at == Time::NEVER || again {
+        if self.rtx_at == Time::NEVER || again || first {
             self.rtx_at = env.now + self.rtt.rto();
         }
         Some(self.segment(env, seq, offset as usize, len, fin, options, again.then_some(kind)))
@@ -178,11 +184,11 @@ impl Conn {
 
     /// Silly-window avoidance and Nagle (§3.8.6.2.1, §3.7.4): full segments, the last piece, or half the largest
     /// window the peer ever offered.
-    fn worth_sending(&self, cfg: &TcpConfig, len: usize, unsent: usize, in_flight: u32) -> bool {
+    fn worth_sending(&self, cfg: &TcpConfig, len: usize, unsent: usize, in_flight: u32, room: usize) -> bool {
         if len == 0 {
             return false;
         }
-        let full = len >= usize::from(self.mss) - MAX_DATA_OPTIONS;
+        let full = len >= room;
         let last = len == unsent && (!cfg.nagle || in_flight == 0);
         full || last || len as u32 >= self.max_snd_wnd / 2 || self.flags.has(ConnFlags::FORCE)
     }
@@ -208,6 +214,7 @@ impl Conn {
         if retransmission.is_some() && fin {
             self.account.fin_retransmissions += 1;
         }
+        // LAST_ACK too: the service may send its last words and close in one call.
         if len > 0 && retransmission.is_none() && matches!(self.state(), State::CloseWait | State::LastAck) {
             self.flags.set(ConnFlags::HALF_CLOSE);
         }
@@ -254,7 +261,12 @@ impl Conn {
         }
         if self.flags.has(ConnFlags::SACK) && self.rcvbuf.buffered_ooo() > 0 {
             let most = if o.timestamps.is_some() { MAX_SACK_BLOCKS - 1 } else { MAX_SACK_BLOCKS };
-            for (slot, range) in o.sack.iter_mut().zip(self.rcvbuf.ranges(env.pool)).take(most) {
+            // The range with the segment that triggered this ACK comes first (RFC 2018 §4).
+            let latest =
+                |r: &(SeqNum, SeqNum)| r.0.at_or_before(self.sack_latest) && r.1.after(self.sack_latest);
+            let first = self.rcvbuf.ranges(env.pool).find(latest);
+            let others = self.rcvbuf.ranges(env.pool).filter(|r| !latest(r));
+            for (slot, range) in o.sack.iter_mut().zip(first.into_iter().chain(others)).take(most) {
                 *slot = range;
                 o.sack_len += 1;
             }
@@ -278,15 +290,22 @@ impl Conn {
         if candidate.after(self.rcv_adv) && candidate - self.rcv_adv >= step {
             self.rcv_adv = candidate;
         }
-        // Rounded up: an edge that was promised at another offset must not move left by the scale's rounding.
+        // An edge that was promised at another offset is no multiple of the scale from here. Rounded up, so that it does
+        // not move left, and kept, so that what is sent into it is taken; but only once beyond the buffer, or small
+        // segments would push it on for ever. Then it is rounded down, which RFC 7323 §2.4 allows for.
         let promised = self.rcv_adv.bytes_since(self.rcv_nxt);
-        let units = (promised + ((1 << self.rcv_scale) - 1)) >> self.rcv_scale;
-        units.min(u32::from(u16::MAX)) as u16
+        let rounding = (1 << self.rcv_scale) - 1;
+        let up = (promised + rounding) & !rounding;
+        let shown = if up <= free + rounding { up } else { promised & !rounding };
+        self.rcv_adv = self.rcv_adv.max(self.rcv_nxt + shown);
+        (shown >> self.rcv_scale).min(u32::from(u16::MAX)) as u16
     }
 
     /// The service read: if the window the peer sees is small and could now be much larger, it must hear of it.
     pub(super) fn maybe_update_window(&mut self, cfg: &TcpConfig) {
-        let free = cfg.receive_buffer.saturating_sub(self.rcvbuf.unread() as u32);
+        // What the field cannot say is no news.
+        let limit = u32::from(u16::MAX) << self.rcv_scale;
+        let free = cfg.receive_buffer.saturating_sub(self.rcvbuf.unread() as u32).min(limit);
         let seen = self.rcv_adv.bytes_since(self.rcv_nxt);
         let worth = (2 * u32::from(self.mss)).min(cfg.receive_buffer / 2);
         if self.state().can_receive() && seen < cfg.receive_buffer / 2 && free >= seen + worth {
@@ -304,6 +323,6 @@ impl Conn {
     }
 }
 
-/// Options a data segment can carry: timestamps and three SACK blocks (RFC 2018 §3).
+/// Options a data segment can carry: timestamps and three SACK blocks (RFC 2018 §3). There is room for payload beside.
 const MAX_DATA_OPTIONS: usize = 40;
 const _: () = assert!(MAX_DATA_OPTIONS < super::config::MIN_MSS as usize);

@@ -32,7 +32,8 @@ impl Conn {
                 (since.max(self.progress_at) + cfg.give_up, Cause::GiveUp)
             }
             State::FinWait2 if self.flags.has(ConnFlags::READ_CLOSED) => {
-                (since + cfg.fin_wait_2, Cause::FinWait2Limit)
+                // Since the wait began, or since the service stopped reading.
+                (since.max(self.progress_at) + cfg.fin_wait_2, Cause::FinWait2Limit)
             }
             State::Established | State::FinWait2 => (idle, Cause::Idle),
             State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait => {
@@ -95,7 +96,9 @@ impl Conn {
             self.persist(env);
             return;
         }
-        if env.now.since(self.progress_at) >= env.cfg.give_up {
+        // Whoever closes a window on what was sent into it answers, and is not given up for that (§3.8.6.1).
+        let alive = if self.snd_wnd == 0 { self.last_answer() } else { self.progress_at };
+        if env.now.since(alive) >= env.cfg.give_up {
             self.limit(env, Cause::GiveUp);
             return;
         }
@@ -116,6 +119,10 @@ impl Conn {
             return;
         }
         if self.snd_wnd == 0 {
+            if env.now.since(self.last_answer()) >= env.cfg.give_up {
+                self.limit(env, Cause::GiveUp);
+                return;
+            }
             self.flags.set(ConnFlags::PROBE);
         } else {
             self.flags.set(ConnFlags::FORCE);
@@ -129,6 +136,15 @@ impl Conn {
         let waits = self.state().synchronized() && self.in_flight() == 0 && !self.sndbuf.is_empty();
         if waits && self.rtx_at == Time::NEVER {
             self.rtx_at = now + self.rtt.rto();
+            if self.state().can_send() {
+                // The wait for an answer begins here; an orphan's patience is not renewed.
+                self.progress_at = now;
+            }
         }
+    }
+
+    /// When the peer last gave a sign of life, or was last asked for one after being quiet by right.
+    fn last_answer(&self) -> Time {
+        self.last_rx.max(self.progress_at)
     }
 }

@@ -10,7 +10,6 @@ use crate::tcp::state::{Event, State, TABLE, Transition, transition};
 use crate::time::Time;
 use crate::wire::{Describe, Header, SeqNum};
 use std::collections::VecDeque;
-use std::fmt::Write;
 
 /// Who sent a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,28 +220,29 @@ pub fn render(title: &str, rows: &[Row]) -> String {
         out.push_str("  (not observed)\n");
         return out;
     };
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        out,
-        "  {:>10}  {:<34} {:<29} {:<29} action",
-        "time", "segment", "client state", "server state"
-    );
-    for r in rows {
-        let at = r.at.since(first.at);
-        let arrow = match r.sender {
-            Sender::Client => "──▶",
-            Sender::Server => "◀──",
-            Sender::Clock => "   ",
-        };
-        let _ = writeln!(
-            out,
-            "  {:>7.3} ms  {arrow} {:<30} {:<29} {:<29} {}",
-            at.as_secs_f64() * 1e3,
-            r.segment,
-            path(&r.client),
-            path(&r.server),
-            r.actions.join("; ")
-        );
+    let head = ["time", "segment", "client state", "server state", "action"].map(str::to_owned);
+    let lines: Vec<[String; 5]> = std::iter::once(head)
+        .chain(rows.iter().map(|r| {
+            let arrow = match r.sender {
+                Sender::Client => "──▶",
+                Sender::Server => "◀──",
+                Sender::Clock => "   ",
+            };
+            [
+                format!("{:.3} ms", r.at.since(first.at).as_secs_f64() * 1e3),
+                format!("{arrow} {}", r.segment),
+                path(&r.client),
+                path(&r.server),
+                r.actions.join("; "),
+            ]
+        }))
+        .collect();
+    let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
+    let (w0, w1, w2, w3) = (width(0), width(1), width(2), width(3));
+    for [time, segment, client, server, action] in &lines {
+        let line = format!("  {time:>w0$}  {segment:<w1$}  {client:<w2$}  {server:<w3$}  {action}");
+        out.push_str(line.trim_end());
+        out.push('\n');
     }
     out
 }

@@ -87,6 +87,9 @@ pub struct Summary {
     pub time_wait: TimeWaitTotals,
     /// Connections asked for.
     pub asked: u64,
+    /// Close latency of each graceful path that happened.
+    #[serde(skip)]
+    pub latency_by_path: Vec<(ClosePath, CloseMs)>,
 }
 
 impl Summary {
@@ -119,9 +122,14 @@ impl Summary {
             by_path,
             failed: not_done.max(ungraceful + unfinished).max(clients.failed + clients.reset),
             resets: c.resets() + clients.reset,
-            close_ms: percentiles(h),
+            close_ms: overall(h),
             time_wait: TimeWaitTotals { peak: c.time_wait_peak, expired: c.time_wait_expired },
             asked,
+            latency_by_path: graceful_paths()
+                .map(|p| (p, &h.close[p as usize]))
+                .filter(|(_, h)| !h.is_empty())
+                .map(|(p, h)| (p, percentiles(h)))
+                .collect(),
         }
     }
 
@@ -152,20 +160,40 @@ impl Summary {
             "  close latency    p50 {:.3} ms   p99 {:.3} ms   p99.9 {:.3} ms   (first FIN to the end)",
             c.p50, c.p99, c.p999
         );
+        for (path, l) in &self.latency_by_path {
+            let _ = writeln!(
+                out,
+                "    {:<13} p50 {:.3} ms   p99 {:.3} ms   p99.9 {:.3} ms",
+                path.as_str(),
+                l.p50,
+                l.p99,
+                l.p999
+            );
+        }
         let t = &self.time_wait;
         let _ = writeln!(out, "  TIME_WAIT       {:>9} at the peak, {} expired", t.peak, t.expired);
         out
     }
 }
 
-fn percentiles(h: &Histograms) -> CloseMs {
+/// The paths that count as graceful.
+fn graceful_paths() -> impl Iterator<Item = ClosePath> {
+    ClosePath::ALL.into_iter().filter(|p| p.graceful())
+}
+
+/// Percentiles over all graceful closes.
+fn overall(h: &Histograms) -> CloseMs {
     let mut all: Histogram<u64> = h.close[ClosePath::Passive as usize].clone();
-    for p in [ClosePath::Active, ClosePath::HalfClose, ClosePath::Simultaneous] {
+    for p in graceful_paths().filter(|p| *p != ClosePath::Passive) {
         // All histograms of a block are made with the same bounds, so adding cannot fail.
         if all.add(&h.close[p as usize]).is_err() {
             debug_assert!(false, "histograms of different bounds");
         }
     }
-    let ms = |q: f64| all.value_at_quantile(q) as f64 / 1e3;
+    percentiles(&all)
+}
+
+fn percentiles(h: &Histogram<u64>) -> CloseMs {
+    let ms = |q: f64| h.value_at_quantile(q) as f64 / 1e3;
     CloseMs { p50: ms(0.50), p99: ms(0.99), p999: ms(0.999) }
 }

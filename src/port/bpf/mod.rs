@@ -13,7 +13,8 @@
 //! a process that dies leaves the program, which drops claimed frames for the rest of the lease and passes
 //! everything to the kernel after it. The next start replaces it.
 //!
-//! Syscalls: bpf, netlink. Privileges: `CAP_BPF` and `CAP_NET_ADMIN`, the latter up to the detaching.
+//! Syscalls: bpf, netlink. Privileges: `CAP_BPF`, `CAP_PERFMON` (for the verifier) and `CAP_NET_ADMIN`, the last up to
+//! the detaching.
 
 mod attach;
 #[cfg(test)]

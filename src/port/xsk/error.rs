@@ -5,7 +5,8 @@ use std::io;
 use std::time::Duration;
 
 /// What set-up needs to be allowed to do.
-pub const NEEDED: [Capability; 3] = [Capability::NetAdmin, Capability::NetRaw, Capability::Bpf];
+pub const NEEDED: [Capability; 4] =
+    [Capability::NetAdmin, Capability::NetRaw, Capability::Bpf, Capability::Perfmon];
 
 /// Set-up failed.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +103,8 @@ pub enum SetupError {
     },
     /// A capability is missing.
     #[error(
-        "interface {interface}: {what} needs {}; run as root, or `setcap cap_net_admin,cap_net_raw,cap_bpf+ep` \
-         on the finwheel binary, or for a container `--cap-add` of each",
+        "interface {interface}: {what} needs {}; run as root, or `setcap \
+         cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon+ep` on the finwheel binary, or for a container `--cap-add` of each",
         privileges::names(missing)
     )]
     Privilege {

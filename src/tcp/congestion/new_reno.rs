@@ -4,6 +4,8 @@ use crate::wire::SeqNum;
 
 /// Segments of the initial window (RFC 6928 §2).
 const INITIAL_SEGMENTS: u32 = 10;
+/// Bytes of the initial window where segments are large; two of them may be more (RFC 6928 §2).
+const INITIAL_BYTES: u32 = 14_600;
 /// Duplicate acknowledgments that mean a loss (RFC 5681 §3.2).
 const DUP_THRESHOLD: u8 = 3;
 
@@ -35,7 +37,7 @@ impl NewReno {
     pub fn new(mss: u16, iss: SeqNum) -> Self {
         let mss = u32::from(mss);
         Self {
-            cwnd: INITIAL_SEGMENTS * mss,
+            cwnd: (INITIAL_SEGMENTS * mss).min(INITIAL_BYTES.max(2 * mss)),
             ssthresh: u32::MAX,
             mss,
             recover: iss,
@@ -147,6 +149,54 @@ mod tests {
         c.on_timeout(seq(11_000), 10_000, false);
         for _ in 0..5 {
             assert_eq!(c.on_duplicate(seq(5000), seq(11_000), 6000), AckVerdict::Continue);
+        }
+    }
+
+    #[test]
+    fn d11_the_initial_window_is_that_of_rfc_6928() {
+        for (mss, window) in [(88, 880), (536, 5360), (1460, 14_600), (1461, 14_600), (8960, 17_920)] {
+            assert_eq!(NewReno::new(mss, seq(0)).window(), window, "{mss}");
+        }
+    }
+
+    #[test]
+    fn d10_two_duplicates_and_an_ack_are_no_loss() {
+        let mut c = NewReno::new(1000, seq(0));
+        for i in 1..50 {
+            for _ in 0..2 {
+                assert_eq!(c.on_duplicate(seq(i * 1000), seq(90_000), 9000), AckVerdict::Continue);
+            }
+            assert_eq!(c.on_ack(seq(i * 1000 + 1000), 1000, 9000), AckVerdict::Continue);
+        }
+    }
+
+    #[test]
+    fn d09_a_second_timeout_of_the_same_data_keeps_the_threshold() {
+        let mut c = NewReno::new(1000, seq(0));
+        c.on_timeout(seq(20_000), 20_000, false);
+        c.on_timeout(seq(20_000), 1000, true);
+        assert_eq!(c.window(), 1000);
+        for i in 0..9 {
+            assert_eq!(c.on_ack(seq(20_000 + i * 1000), 1000, 0), AckVerdict::Continue);
+        }
+        assert_eq!(c.window(), 10_000, "slow start up to half of what was in flight at first");
+        assert_eq!(c.on_ack(seq(40_000), 1000, 0), AckVerdict::Continue);
+        assert_eq!(c.window(), 10_100);
+    }
+
+    #[test]
+    fn d11_the_window_never_wraps_or_reaches_zero() {
+        let mut c = NewReno::new(u16::MAX, seq(0));
+        for _ in 0..100_000 {
+            let _ = c.on_ack(seq(1), u32::MAX, 0);
+        }
+        assert!(c.window() > 1 << 30);
+        for _ in 0..3 {
+            let _ = c.on_duplicate(seq(5), seq(9), 4);
+        }
+        for _ in 0..10 {
+            let _ = c.on_ack(seq(6), u32::MAX, 1);
+            assert!(c.window() >= u32::from(u16::MAX));
         }
     }
 }

@@ -1,0 +1,228 @@
+//! Several workers, and frames that land at the wrong one: passed on within bounds, served, answered once.
+
+use crate::drop::DropReason;
+use crate::port::Port;
+use crate::port::mem::{Direction, LinkConfig, LinkHandle, MemPort, link_multi};
+use crate::service::{Context, Service};
+use crate::shard::ingress::FORWARDS_PER_SECOND;
+use crate::shard::mailbox::{mailboxes, no_wake};
+use crate::shard::{Capacity, Listener, Parts, Shard};
+use crate::tcp::TcpConfig;
+use crate::tcp::isn::Secret;
+use crate::tcp::record::CloseRecord;
+use crate::time::Time;
+use crate::wire::{self, Addr, Emit, Endpoint, Flags, Header, L2, MacAddr, Parsed, SeqNum, Tuple};
+
+struct Echo;
+impl Service for Echo {
+    fn opened(&mut self, _: &mut dyn Context) {}
+    fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
+        cx.send(bytes)
+    }
+    fn peer_closed(&mut self, cx: &mut dyn Context) {
+        cx.close();
+    }
+    fn closed(&mut self, _: &Tuple, _: u32, _: &CloseRecord) {}
+}
+
+/// Workers behind one wire whose frames land where the test says.
+struct Group {
+    shards: Vec<Shard<MemPort>>,
+    /// The far ends: one link a worker.
+    wires: Vec<(MemPort, LinkHandle)>,
+    now: Time,
+}
+
+impl Group {
+    fn new(workers: usize, tcp: &TcpConfig) -> Self {
+        let now = Time::from_micros(5_000_000);
+        let wakes: Vec<_> = (0..workers).map(|_| no_wake()).collect();
+        let mut wires = Vec::new();
+        let shards = mailboxes(&wakes)
+            .into_iter()
+            .enumerate()
+            .map(|(i, (mailbox, _))| {
+                let (mut a, mut b, link) = link_multi(LinkConfig::default(), 1, 1);
+                link.advance(now);
+                wires.push((a.pop().expect("one"), link));
+                Shard::new(Parts {
+                    port: b.pop().expect("one"),
+                    tcp: tcp.clone(),
+                    capacity: Capacity { connections: 16, half_open: 16, time_wait: 16, chunks: 64 },
+                    listeners: vec![Listener {
+                        endpoints: vec![Endpoint::new(Addr::v4([10, 0, 0, 1]), 80)],
+                        service: Box::new(Echo),
+                    }],
+                    client: None,
+                    secret: Secret::new(1, 2),
+                    index_key: (i as u64, 7),
+                    mailbox,
+                    now,
+                })
+            })
+            .collect();
+        Self { shards, wires, now }
+    }
+
+    /// A segment of the client lands at a worker; what all of them answer once they are at rest, and who did.
+    fn send(&mut self, at: usize, header: &Header, payload: &[u8]) -> Vec<(usize, Header, Vec<u8>)> {
+        self.put(at, header, payload);
+        self.run()
+    }
+
+    fn put(&mut self, at: usize, header: &Header, payload: &[u8]) {
+        let tuple = Tuple {
+            local: Endpoint::new(Addr::v4([10, 0, 0, 9]), 4000),
+            remote: Endpoint::new(Addr::v4([10, 0, 0, 1]), 80),
+        };
+        let l2 = L2 { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan: None };
+        let emit = Emit { l2, tuple: &tuple, header, ttl: 64, ecn: 0, ip_id: 0 };
+        let mut bytes = vec![0; emit.headers_len() + payload.len()];
+        bytes[emit.headers_len()..].copy_from_slice(payload);
+        let _ = emit.emit(&mut bytes, payload.len()).expect("it fits");
+        self.wires[at].1.inject(Direction::AToB, &bytes);
+    }
+
+    fn run(&mut self) -> Vec<(usize, Header, Vec<u8>)> {
+        let mut seen = Vec::new();
+        let mut turns = 0;
+        loop {
+            let mut worked = false;
+            for (i, shard) in self.shards.iter_mut().enumerate() {
+                let (wire, link) = &mut self.wires[i];
+                link.advance(self.now);
+                worked |= shard.turn(self.now).expect("a simulated port").worked;
+                link.advance(self.now);
+                let mut frames = Vec::new();
+                worked |= wire.rx(&mut frames) > 0;
+                for f in frames {
+                    let bytes = wire.bytes(&f);
+                    let Ok(Parsed::Tcp(s)) = wire::parse(bytes, wire::Checksums::Verify) else {
+                        panic!("no segment")
+                    };
+                    let text = bytes[usize::from(s.payload.start)..usize::from(s.payload.end)].to_vec();
+                    seen.push((i, s.header, text));
+                    wire.free(f);
+                }
+                wire.flush().expect("a simulated port");
+            }
+            if !worked {
+                break;
+            }
+            turns += 1;
+            assert!(turns < 10_000, "frames go round for ever");
+        }
+        for s in &self.shards {
+            let a = s.port().accounting();
+            assert!(a.balanced() && a.lent == 0, "{a:?}");
+        }
+        seen
+    }
+
+    /// A counter of each worker.
+    fn each(&mut self, f: impl Fn(&crate::metrics::block::Counters) -> u64) -> Vec<u64> {
+        self.shards.iter_mut().map(|s| f(&s.snapshot().counters)).collect()
+    }
+}
+
+fn header(flags: Flags, seq: u32, ack: SeqNum) -> Header {
+    Header { seq: SeqNum::new(seq), ack, flags, window: 60_000, ..Header::default() }
+}
+
+/// Three-way handshake at worker 0; the server's initial sequence number.
+fn open(g: &mut Group) -> SeqNum {
+    let seen = g.send(0, &header(Flags::SYN, 100, SeqNum::new(0)), &[]);
+    assert_eq!(seen.len(), 1);
+    let iss = seen[0].1.seq;
+    // The ACK already lands elsewhere.
+    assert_eq!(g.send(1, &header(Flags::ACK, 101, iss + 1), &[]), []);
+    assert_eq!(g.shards[0].population()[crate::tcp::state::State::Established as usize], 1);
+    iss
+}
+
+#[test]
+fn a_flow_is_served_whichever_worker_its_frames_land_at() {
+    for workers in [2, 3, 5] {
+        let mut g = Group::new(workers, &TcpConfig::default());
+        let iss = open(&mut g);
+        let (mut seq, mut ack) = (101, iss + 1);
+        for at in 0..workers {
+            let seen = g.send(at, &header(Flags::ACK | Flags::PSH, seq, ack), b"hello");
+            assert_eq!(seen.len(), 1, "at {at}");
+            assert_eq!((seen[0].0, seen[0].2.as_slice()), (0, b"hello".as_slice()), "the owner answers");
+            seq += 5;
+            ack += 5;
+        }
+        let seen = g.send(workers - 1, &header(Flags::FIN | Flags::ACK, seq, ack), &[]);
+        assert_eq!(seen.len(), 1);
+        assert!(seen[0].1.flags.fin());
+        let _ = g.send(1, &header(Flags::ACK, seq + 1, ack + 1), &[]);
+        assert_eq!(g.shards.iter().map(Shard::records).sum::<usize>(), 0);
+        let out: u64 = g.each(|c| c.misdirected_out).iter().sum();
+        assert_eq!(out, g.each(|c| c.misdirected_in).iter().sum::<u64>());
+    }
+}
+
+#[test]
+fn o09_a_flowless_ack_goes_once_round_and_gets_one_rst() {
+    for workers in [1, 2, 3, 7] {
+        for at in 0..workers {
+            let mut g = Group::new(workers, &TcpConfig::default());
+            let seen = g.send(at, &header(Flags::ACK, 7, SeqNum::new(99)), &[]);
+            assert_eq!(seen.len(), 1);
+            assert_eq!((seen[0].1.flags, seen[0].1.seq), (Flags::RST, SeqNum::new(99)));
+            assert_eq!(g.each(|c| c.misdirected_out).iter().sum::<u64>(), workers as u64 - 1);
+            assert!(g.each(|c| c.misdirected_in).iter().all(|&n| n <= 1), "each has seen it once");
+            assert_eq!(g.each(|c| c.drops[DropReason::NoConnection as usize]).iter().sum::<u64>(), 1);
+            // A RST goes round as well, for whose flow it may be, and dies.
+            assert_eq!(g.send(at, &header(Flags::RST, 7, SeqNum::new(0)), &[]), []);
+            assert_eq!(g.each(|c| c.drops[DropReason::StrayReset as usize]).iter().sum::<u64>(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_misdirected_rst_reaches_its_flow() {
+    let mut g = Group::new(3, &TcpConfig::default());
+    let _ = open(&mut g);
+    assert_eq!(g.send(2, &header(Flags::RST, 101, SeqNum::new(0)), &[]), []);
+    assert_eq!(g.shards[0].records(), 0);
+}
+
+#[test]
+fn r07_a_flood_of_stray_segments_does_not_multiply_beyond_the_budget() {
+    let mut g = Group::new(2, &TcpConfig::default());
+    let rounds = u64::from(FORWARDS_PER_SECOND) / 64 + 10;
+    for _ in 0..rounds {
+        for i in 0..64 {
+            g.put(0, &header(Flags::ACK, i, SeqNum::new(i)), &[]);
+        }
+        let _ = g.run();
+    }
+    let total = rounds * 64;
+    assert_eq!(g.each(|c| c.misdirected_out), [u64::from(FORWARDS_PER_SECOND), 0]);
+    let refused = g.each(|c| c.drops[DropReason::MisdirectedBudget as usize]);
+    assert_eq!(refused, [total - u64::from(FORWARDS_PER_SECOND), 0]);
+    g.now += std::time::Duration::from_secs(1);
+    assert_eq!(
+        g.send(0, &header(Flags::ACK, 1, SeqNum::new(1)), &[]).len(),
+        1,
+        "the next second has its own"
+    );
+}
+
+#[test]
+fn a_burst_beyond_the_mailbox_is_counted_and_freed() {
+    let mut g = Group::new(2, &TcpConfig::default());
+    // Worker 0 turns several times before worker 1 does.
+    for i in 0..300 {
+        g.put(0, &header(Flags::ACK, i, SeqNum::new(i)), &[]);
+    }
+    g.wires[0].1.advance(g.now);
+    for _ in 0..10 {
+        let _ = g.shards[0].turn(g.now).expect("a simulated port");
+    }
+    let full = g.each(|c| c.drops[DropReason::MailboxFull as usize])[0];
+    assert_eq!(full, 300 - 128);
+    assert_eq!(g.run().len(), 128);
+}
