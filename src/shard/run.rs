@@ -248,3 +248,6 @@ impl<P: Port> Shard<P> {
         self.core.tables.conns.len() + self.core.tables.half.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

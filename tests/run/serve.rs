@@ -157,7 +157,8 @@ fn a_traced_connection_is_told_segment_by_segment() {
             Happening::Received { .. } | Happening::Sent { .. } => None,
         })
         .collect();
-    use State::{CloseWait, Closed, Established, LastAck, SynReceived};
-    assert_eq!(states, [SynReceived, Established, CloseWait, LastAck, Closed], "{entries:#?}");
+    let closed_by_peer =
+        [State::SynReceived, State::Established, State::CloseWait, State::LastAck, State::Closed];
+    assert_eq!(states, closed_by_peer, "{entries:#?}");
     assert!(t.take_trace().is_empty());
 }
