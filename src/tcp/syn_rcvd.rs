@@ -146,7 +146,7 @@ impl SynRcvd {
             // Once negotiated, timestamps are on every segment (RFC 7323 §3.2).
             (Some(_), None) if !h.flags.syn() => return HalfVerdict::Drop(DropReason::Paws),
             (Some(recent), Some(ts)) if (ts.val.wrapping_sub(recent) as i32) < 0 => return HalfVerdict::Ack,
-            (Some(_) | None, None) | (None | Some(_), Some(_)) => {}
+            (Some(_) | None, None | Some(_)) => {}
         }
         if !in_window || h.flags.syn() {
             // A SYN with another number is another attempt of the same peer: the ACK makes it reset the old one.
