@@ -151,7 +151,7 @@ impl SynRcvd {
             (Some(recent), Some(ts)) if ts.val.wrapping_sub(recent).cast_signed() < 0 => {
                 return HalfVerdict::Ack;
             }
-            (Some(_) | None, None) | (None | Some(_), Some(_)) => {}
+            (Some(_) | None, None | Some(_)) => {}
         }
         if !in_window || h.flags.syn() {
             // A SYN with another number is another attempt of the same peer: the ACK makes it reset the old one.

@@ -121,6 +121,7 @@ fn hundreds_of_connections_on_two_workers_all_complete() {
 
 #[test]
 fn a_traced_connection_is_told_segment_by_segment() {
+    use State::{CloseWait, Closed, Established, LastAck, SynReceived};
     let rig = rig_or_skip!(RigConfig::default());
     let t = start(&rig, &settings(&rig));
     let [to, _] = both(&rig, ECHO);
@@ -157,7 +158,6 @@ fn a_traced_connection_is_told_segment_by_segment() {
             Happening::Received { .. } | Happening::Sent { .. } => None,
         })
         .collect();
-    use State::{CloseWait, Closed, Established, LastAck, SynReceived};
     assert_eq!(states, [SynReceived, Established, CloseWait, LastAck, Closed], "{entries:#?}");
     assert!(t.take_trace().is_empty());
 }

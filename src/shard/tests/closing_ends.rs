@@ -135,7 +135,7 @@ fn c12_lingering_close_opens_the_window_that_unread_data_had_closed() {
 fn c12_lingering_close_ends_at_its_limit_of_bytes() {
     let mut h = Harness::open_tuned(|s| {
         s.tcp.limits =
-            vec![crate::tcp::config::Limits { linger_bytes: 2000, ..crate::tcp::config::Limits::DEFAULT }]
+            vec![crate::tcp::config::Limits { linger_bytes: 2000, ..crate::tcp::config::Limits::DEFAULT }];
     });
     h.act(&[Do::Linger]);
     recv!(h, FIN|ACK seq=1, ack=1);
@@ -153,7 +153,7 @@ fn c12_lingering_close_ends_at_its_limit_of_bytes() {
 fn c12_what_is_unread_when_lingering_begins_counts() {
     let mut h = Harness::open_tuned(|s| {
         s.tcp.limits =
-            vec![crate::tcp::config::Limits { linger_bytes: 500, ..crate::tcp::config::Limits::DEFAULT }]
+            vec![crate::tcp::config::Limits { linger_bytes: 500, ..crate::tcp::config::Limits::DEFAULT }];
     });
     h.service().take = 0;
     send!(h, ACK seq=1, ack=1, len=501);
@@ -169,7 +169,7 @@ fn c12_lingering_close_ends_at_its_limit_of_time() {
         s.tcp.limits = vec![crate::tcp::config::Limits {
             linger_time: std::time::Duration::from_secs(5),
             ..crate::tcp::config::Limits::DEFAULT
-        }]
+        }];
     });
     h.act(&[Do::Linger]);
     recv!(h, FIN|ACK seq=1, ack=1);

@@ -71,7 +71,8 @@ fn c15_a_late_lingering_close_is_bounded_from_then_on_too() {
 #[test]
 fn c15_a_reader_in_fin_wait_2_is_bounded_by_the_idle_limit_if_there_is_one() {
     let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits = vec![crate::tcp::config::Limits { idle: S(30), ..crate::tcp::config::Limits::DEFAULT }]
+        s.tcp.limits =
+            vec![crate::tcp::config::Limits { idle: S(30), ..crate::tcp::config::Limits::DEFAULT }];
     });
     h.act(&[Do::Shutdown]);
     recv!(h, FIN|ACK seq=1, ack=1);
@@ -226,7 +227,8 @@ fn c17_close_wait_is_bounded_for_a_service_that_never_reads() {
 #[test]
 fn idle_connections_are_closed_lingering() {
     let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits = vec![crate::tcp::config::Limits { idle: S(10), ..crate::tcp::config::Limits::DEFAULT }]
+        s.tcp.limits =
+            vec![crate::tcp::config::Limits { idle: S(10), ..crate::tcp::config::Limits::DEFAULT }];
     });
     after!(h, 5000);
     send!(h, ACK seq=1, ack=1, len=10);

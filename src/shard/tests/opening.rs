@@ -100,7 +100,7 @@ fn o05_another_syn_from_the_same_port_gets_rid_of_the_old_attempt() {
     let mut h = Harness::new();
     send!(h, SYN seq=0, ack=0);
     recv!(h, SYN|ACK seq=0, ack=1);
-    send!(h, SYN seq=500000, ack=0);
+    send!(h, SYN seq=500_000, ack=0);
     recv!(h, ACK seq=1, ack=1);
     send!(h, RST seq=1);
     state!(h, Closed);

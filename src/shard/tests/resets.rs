@@ -207,7 +207,7 @@ fn r03_blind_data_cannot_poison_the_timestamp() {
     h.handshake(Syn::FULL);
     after!(h, 10);
     // The attacker hits rcv_nxt, not the ACK, with a timestamp far ahead.
-    send!(h, ACK seq=1, ack=200000, len=10, ts=1000000);
+    send!(h, ACK seq=1, ack=200_000, len=10, ts=1_000_000);
     recv!(h, ACK seq=1, ack=1);
     send!(h, ACK seq=1, ack=1, len=10);
     send!(h, ACK seq=11, ack=1, len=10);
