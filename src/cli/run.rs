@@ -35,7 +35,7 @@ pub fn execute(args: &ConfigArgs) -> ExitCode {
 fn run(config: &Config) -> anyhow::Result<Outcome> {
     // Before any thread: all inherit the mask, and the signals wait for the one that asks for them.
     let deadline = config.drain.deadline;
-    let signals = signals::Watch::start(Signals::block()?, deadline)?;
+    let signals = signals::Watch::start(&Signals::block()?, deadline)?;
     rlimit::raise_locked_memory();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), interface = config.interface.name, "starting");
     let terminator = Terminator::start(&Settings::from_config(config))?;

@@ -54,8 +54,8 @@ impl Watch {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn start(signals: Signals, deadline: Duration) -> io::Result<Self> {
-        let Signals(set) = signals;
+    pub fn start(signals: &Signals, deadline: Duration) -> io::Result<Self> {
+        let set = signals.0;
         let watch = Self::default();
         let mine = watch.clone();
         std::thread::Builder::new().name("fw-signals".into()).spawn(move || mine.wait(&set, deadline))?;

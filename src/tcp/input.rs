@@ -399,7 +399,7 @@ impl Conn {
         let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else {
             return false;
         };
-        let of_retransmission = (ts.ecr.wrapping_sub(self.rtx_ts) as i32) >= 0;
+        let of_retransmission = ts.ecr.wrapping_sub(self.rtx_ts).cast_signed() >= 0;
         let ms = self.ts_val(now).wrapping_sub(ts.ecr);
         if self.rtt.backed_off() && of_retransmission && ms < 60_000 {
             self.rtt.sample(Duration::from_millis(u64::from(ms.max(1))));

@@ -121,6 +121,7 @@ fn hundreds_of_connections_on_two_workers_all_complete() {
 
 #[test]
 fn a_traced_connection_is_told_segment_by_segment() {
+    use State::{CloseWait, Closed, Established, LastAck, SynReceived};
     let rig = rig_or_skip!(RigConfig::default());
     let t = start(&rig, &settings(&rig));
     let [to, _] = both(&rig, ECHO);
@@ -157,8 +158,6 @@ fn a_traced_connection_is_told_segment_by_segment() {
             Happening::Received { .. } | Happening::Sent { .. } => None,
         })
         .collect();
-    let closed_by_peer =
-        [State::SynReceived, State::Established, State::CloseWait, State::LastAck, State::Closed];
-    assert_eq!(states, closed_by_peer, "{entries:#?}");
+    assert_eq!(states, [SynReceived, Established, CloseWait, LastAck, Closed], "{entries:#?}");
     assert!(t.take_trace().is_empty());
 }

@@ -150,7 +150,8 @@ async fn play(job: &Job) -> Result<(), Wrong> {
 /// Sends the plan's stream.
 async fn send(tx: &mut OwnedWriteHalf, plan: &Plan) -> Result<(), Wrong> {
     let mut upload = Upload::new(plan);
-    let mut part = [0; PART];
+    // On the heap: hundreds of these futures are alive at a time.
+    let mut part = vec![0; PART];
     while !upload.done() {
         let n = upload.peek(&mut part);
         let sent = tx.write(&part[..n]).await.map_err(|e| Wrong::Io("write", e))?;
@@ -170,7 +171,8 @@ async fn finish(tx: &mut OwnedWriteHalf) -> Result<(), Wrong> {
 
 /// Reads to the end of the stream, or only until everything due has come.
 async fn receive(rx: &mut OwnedReadHalf, checker: &mut Checker, until_complete: bool) -> Result<(), Wrong> {
-    let mut part = [0; PART];
+    // On the heap: hundreds of these futures are alive at a time.
+    let mut part = vec![0; PART];
     while !(until_complete && checker.complete()) {
         let n = rx.read(&mut part).await.map_err(|e| Wrong::Io("read", e))?;
         if n == 0 {

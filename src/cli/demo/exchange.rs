@@ -45,8 +45,8 @@ pub fn rows(entries: &[Entry]) -> Vec<Row> {
     let mut b = Builder::default();
     for e in entries {
         match e.what {
-            Happening::Received { header, len } => b.from_client(e, &header, len),
-            Happening::Sent { header, len } => b.from_server(e, &header, len),
+            Happening::Received { header, len } => b.client_segment(e, &header, len),
+            Happening::Sent { header, len } => b.server_segment(e, &header, len),
             Happening::Moved(m) => b.moved(e, m.from, m.event, m.to),
         }
     }
@@ -109,7 +109,7 @@ impl Builder {
         self.rows.len() - 1
     }
 
-    fn from_client(&mut self, e: &Entry, h: &Header, len: usize) {
+    fn client_segment(&mut self, e: &Entry, h: &Header, len: usize) {
         if h.flags.ack() {
             self.arrivals(Some(h.ack));
         }
@@ -130,7 +130,7 @@ impl Builder {
         }
     }
 
-    fn from_server(&mut self, e: &Entry, h: &Header, len: usize) {
+    fn server_segment(&mut self, e: &Entry, h: &Header, len: usize) {
         let segment = self.describe(1, h, len);
         let from = self.pending.first().map_or(e.state, |p| p.0);
         let row = self.push(e.at, Sender::Server, segment, from);

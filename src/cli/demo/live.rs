@@ -64,7 +64,7 @@ impl Live {
         }
         let closed: u64 = ClosePath::ALL.into_iter().map(|p| c.closes_by_path(p)).sum();
         let rate = match self.last {
-            Some((t, n)) if at > t => (closed.saturating_sub(n)) as f64 / (at - t).as_secs_f64(),
+            Some((t, n)) if at > t => (closed.saturating_sub(n)) as f64 / at.saturating_sub(t).as_secs_f64(),
             Some(_) | None => 0.0,
         };
         self.last = Some((at, closed));

@@ -22,6 +22,9 @@
 //! looked at. Payloads follow a pattern by sequence number, and both the harness and the scripted service check it.
 //! `recv!` takes segments in the order in which they were sent; `nothing!` says there are no more.
 
+// Scripts count sequence numbers from the initial ones, in small signed numbers: before the first byte lies -1.
+#![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 #[allow(dead_code)] // A vocabulary: a word may wait for the test that needs it.
 mod harness;
 #[allow(dead_code)] // As above.
