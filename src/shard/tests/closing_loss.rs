@@ -229,3 +229,26 @@ fn c07_both_acks_of_a_simultaneous_close_are_lost() {
     h.closed(ClosePath::Simultaneous, First::Both, Cause::Service);
     h.wait_out();
 }
+
+#[test]
+fn c07_the_fin_is_lost_and_the_window_closes_over_the_data_before_it() {
+    let mut h = Harness::open();
+    h.act(&[Do::Send(100), Do::Close]);
+    recv!(h, FIN|PSH|ACK seq=1, ack=1, len=100);
+    // The segment was lost; then the peer's window is closed, against the RFC's advice (§3.8.6).
+    send!(h, ACK seq=1, ack=1, win=0);
+    for ms in [200, 400, 800] {
+        after!(h, ms);
+        // The probe is the segment itself: it was promised a window once (§3.8.6.1).
+        recv!(h, FIN|PSH|ACK seq=1, ack=1, len=100);
+        send!(h, ACK seq=1, ack=1, win=0);
+    }
+    send!(h, ACK seq=1, ack=1, win=1000);
+    nothing!(h);
+    after!(h, 1600);
+    recv!(h, FIN|PSH|ACK seq=1, ack=1, len=100);
+    send!(h, FIN|ACK seq=1, ack=102);
+    recv!(h, ACK seq=102, ack=2);
+    h.closed(ClosePath::Active, First::Us, Cause::Service);
+    h.wait_out();
+}

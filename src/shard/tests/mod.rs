@@ -22,8 +22,8 @@
 //! looked at. Payloads follow a pattern by sequence number, and both the harness and the scripted service check it.
 //! `recv!` takes segments in the order in which they were sent; `nothing!` says there are no more.
 
-// Scripts count sequence numbers from the initial ones, in small signed numbers: before the first byte lies -1.
-#![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+// Sequence numbers relative to the initial ones are small and may lie before them.
+#![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 #[allow(dead_code)] // A vocabulary: a word may wait for the test that needs it.
 mod harness;

@@ -100,7 +100,8 @@ fn t06_a_hundred_thousand_due_at_once_leave_in_slices_and_every_frame_is_served_
     h.handshake(Syn::PLAIN);
     let expires = fill(&mut h, N);
     assert_eq!(h.shard.records(), N as usize + 1);
-    h.after(expires.since(h.now()) - Duration::from_millis(1));
+    let just_before = expires.micros() - 1000;
+    h.after(Time::from_micros(just_before).since(h.now()));
     assert_eq!(h.shard.records(), N as usize + 1, "none goes early");
     h.jump(Duration::from_millis(17));
     let mut left = h.shard.records();
