@@ -21,7 +21,7 @@ const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 const SIGNALLED: i32 = 128;
 
 /// The blocked signals.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Signals(SigSet);
 
 impl Signals {

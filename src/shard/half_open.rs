@@ -86,6 +86,7 @@ impl<P: Port> Shard<P> {
         match half.on_segment(&seg.header, seg.payload_len(), &core.cfg) {
             HalfVerdict::SynAckAgain => {
                 half.syn_again(&seg.header);
+                core.log.moved(State::SynReceived, Event::Syn, State::SynReceived);
                 core.block.counters.retransmit(Retransmission::SynAck);
                 self.send_syn_ack(key, Some(frame));
             }

@@ -5,7 +5,7 @@
 
 use super::tables::Found;
 use super::trace::Happening;
-use super::{Core, Shard};
+use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::port::{BURST, Frame, Port};
@@ -132,7 +132,7 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         }
-        if self.core.listeners.find(&seg.tuple).is_some() {
+        if self.core.drain == Drain::No && self.core.listeners.find(&seg.tuple).is_some() {
             self.on_listen(frame, seg);
         } else {
             self.answer_closed(frame, seg, ResetCause::NoConnection);

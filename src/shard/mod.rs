@@ -38,6 +38,7 @@ use crate::service::Service;
 use crate::tcp::TcpConfig;
 use crate::tcp::chunk::{CHUNK_BYTES, ChunkPool};
 use crate::tcp::isn::Secret;
+use crate::tcp::state::{Event, State};
 use crate::tcp::state_log::StateLog;
 use crate::time::Time;
 use crate::wire::Endpoint;
@@ -165,7 +166,7 @@ impl<P: Port> Shard<P> {
                 listeners.add(e, number as u16);
             }
             services.push(l.service);
-            log.enter(crate::tcp::state::State::Listen);
+            log.moved(State::Closed, Event::PassiveOpen, State::Listen);
         }
         services.extend(parts.client);
         let core = Core {
@@ -211,7 +212,7 @@ impl<P: Port> Shard<P> {
 
     /// Population by state: the gauge of the metrics.
     #[must_use]
-    pub fn population(&self) -> &[u64; crate::tcp::state::State::COUNT] {
+    pub fn population(&self) -> &[u64; State::COUNT] {
         &self.core.log.population
     }
 

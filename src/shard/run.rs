@@ -79,11 +79,16 @@ impl<P: Port> Shard<P> {
                 }
                 Command::Drain => {
                     if self.core.drain == Drain::No {
+                        self.stop_listening();
                         self.core.drain = Drain::Telling(0);
                     }
                 }
                 Command::CutOff => match self.core.drain {
-                    Drain::No | Drain::Telling(_) | Drain::Told => self.core.drain = Drain::CuttingOff(0),
+                    Drain::No => {
+                        self.stop_listening();
+                        self.core.drain = Drain::CuttingOff(0);
+                    }
+                    Drain::Telling(_) | Drain::Told => self.core.drain = Drain::CuttingOff(0),
                     Drain::CuttingOff(_) | Drain::Over => {}
                 },
                 Command::Stop => self.stopped = true,
@@ -168,6 +173,14 @@ impl<P: Port> Shard<P> {
         any
     }
 
+    /// Listeners take no more connections. They keep their addresses: a SYN is dropped and not reset, so that the peer
+    /// tries again and finds whoever takes over.
+    fn stop_listening(&mut self) {
+        for _ in 0..self.core.listeners.count() {
+            self.core.log.moved(State::Listen, Event::Close, State::Closed);
+        }
+    }
+
     /// Tells a slice of the connections that they are to end.
     fn tell_drain(&mut self) -> bool {
         let Drain::Telling(from) = self.core.drain else { return false };
@@ -235,3 +248,6 @@ impl<P: Port> Shard<P> {
         self.core.tables.conns.len() + self.core.tables.half.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

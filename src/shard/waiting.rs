@@ -1,7 +1,7 @@
 //! `TIME_WAIT`: how a connection enters it, what a late segment meets there, and how records leave in bulk.
 
 use super::trace::Happening;
-use super::{Core, Shard};
+use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
 use crate::port::{Frame, Port};
 use crate::tcp::state::{Event, State};
@@ -51,6 +51,9 @@ impl<P: Port> Shard<P> {
                 self.acknowledge_again(&wait, frame, seg);
             }
             WaitVerdict::Ack => {
+                if seg.header.flags.syn() {
+                    core.log.moved(State::TimeWait, Event::Syn, State::TimeWait);
+                }
                 core.block.counters.drop_frame(DropReason::OutOfWindow);
                 self.acknowledge_again(&wait, frame, seg);
             }
@@ -63,6 +66,14 @@ impl<P: Port> Shard<P> {
             WaitVerdict::Reopen { iss_floor } => {
                 if core.listeners.find(&seg.tuple).is_none() {
                     self.acknowledge_again(&wait, frame, seg);
+                    return;
+                }
+                // The pair stays held when the SYN cannot be taken: the peer sends it again.
+                if core.drain != Drain::No || core.tables.half.is_full() {
+                    let draining = core.drain != Drain::No;
+                    let reason = if draining { DropReason::Draining } else { DropReason::SynTableFull };
+                    core.block.counters.drop_frame(reason);
+                    self.port.free(frame);
                     return;
                 }
                 core.tables.end_wait(key);

@@ -263,11 +263,15 @@ mod tests {
     }
 
     fn run(seed: u64, n: usize, bytes: usize, line: Impairment) {
+        run_on(1, 0.0, seed, n, bytes, line);
+    }
+
+    fn run_on(workers: usize, scatter: f64, seed: u64, n: usize, bytes: usize, line: Impairment) {
         let records = Rc::new(RefCell::new(Vec::new()));
         let driver = Once { n: bytes, sent: vec![0; n], back: vec![0; n], records: Rc::clone(&records) };
         let cfg = WorldConfig {
-            link: LinkConfig { seed, ..LinkConfig::default() }.both(line),
-            workers: 1,
+            link: LinkConfig { seed, scatter, ..LinkConfig::default() }.both(line),
+            workers,
             server: TcpConfig::default(),
             client: TcpConfig::default(),
             capacity: Capacity { connections: 1024, half_open: 1024, time_wait: 4096, chunks: 8192 },
@@ -312,6 +316,14 @@ mod tests {
         };
         for seed in 0..10 {
             run(seed, 100, 20_000, line.clone());
+        }
+    }
+
+    #[test]
+    fn echoes_complete_when_frames_land_at_any_of_three_workers() {
+        for seed in 0..5 {
+            let line = Impairment::delayed(Duration::from_millis(1));
+            run_on(3, 0.3, seed, 40, 20_000, line);
         }
     }
 }

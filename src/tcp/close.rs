@@ -20,8 +20,13 @@ impl Conn {
                 self.event(Event::Close, env);
                 return;
             }
+            // Simultaneous open: nothing was sent, nobody was told, and a FIN would have to carry the SYN with it.
+            State::SynReceived => {
+                self.reset(env, cause);
+                return;
+            }
             State::Closed | State::Listen | State::TimeWait => return,
-            State::SynReceived | State::Established | State::CloseWait => {}
+            State::Established | State::CloseWait => {}
         }
         if self.state() == State::CloseWait {
             self.set_first(First::Peer);
@@ -79,9 +84,7 @@ impl Conn {
     /// The time of a drain is over: RST, so that the peer knows and does not wait for an answer.
     /// A connection that both sides have closed, and that only waits to send its last ACK, is left alone.
     pub fn cut_off(&mut self, env: &mut Env<'_>) {
-        if self.state() != State::TimeWait {
-            self.reset(env, Cause::Drain);
-        }
+        self.reset(env, Cause::Drain);
     }
 
     /// Ends the connection with a RST of ours. In `TIME_WAIT` nothing is left to end, and a RST would take from the

@@ -86,6 +86,9 @@ impl Conn {
             return Err(Verdict::Ended);
         }
         if !h.flags.syn() {
+            if h.flags.fin() {
+                self.event(Event::Fin, env);
+            }
             return Err(Verdict::Dropped(DropReason::NoConnection));
         }
         self.last_rx = env.now;
@@ -224,7 +227,7 @@ impl Conn {
     }
 
     /// First check of §3.10.7.4: some of the segment lies in the window.
-    fn check_sequence(&mut self, env: &Env<'_>, h: &Header, payload: usize) -> Check {
+    fn check_sequence(&mut self, env: &mut Env<'_>, h: &Header, payload: usize) -> Check {
         let len = h.seg_len(payload);
         let wnd = self.rcv_adv.bytes_since(self.rcv_nxt);
         let end = h.seq + len;
@@ -243,6 +246,10 @@ impl Conn {
             return Ok(());
         }
         if !h.flags.rst() {
+            if h.flags.fin() && end == self.rcv_nxt && !self.state().can_receive() {
+                // The peer's FIN again: it has not heard our ACK.
+                self.event(Event::Fin, env);
+            }
             self.answer_unacceptable(env, if h.flags.syn() { 0 } else { len });
         }
         Err(Verdict::Dropped(if h.flags.rst() { DropReason::BadReset } else { DropReason::OutOfWindow }))

@@ -192,7 +192,6 @@ pub const TABLE: &[Row] = {
         row(S::SynSent, E::Limit, S::Closed, "give up; tell the service"),
         row(S::SynReceived, E::AckOfSyn, S::Established, "tell the service"),
         row(S::SynReceived, E::Syn, S::SynReceived, "the same SYN again: send SYN,ACK again"),
-        row(S::SynReceived, E::Close, S::FinWait1, "send FIN"),
         row(S::SynReceived, E::Rst, S::Closed, "drop the record"),
         row(S::SynReceived, E::Abort, S::Closed, "send RST"),
         row(S::SynReceived, E::Limit, S::Closed, "give up, counted"),

@@ -126,3 +126,6 @@ impl TimeWait {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,12 +36,12 @@ fn c01_the_fin_is_acknowledged_at_once_and_close_wait_lasts_as_long_as_the_servi
     h.act(&[Do::Close]);
     recv!(h, FIN|ACK seq=1, ack=2);
     state!(h, LastAck);
-    after!(h, 300);
+    after!(h, 150);
     send!(h, ACK seq=2, ack=2);
     let r = h.closed(ClosePath::Passive, First::Peer, Cause::Peer);
     assert_eq!(r.times.close_wait, S(200));
-    assert_eq!(r.times.last_ack, Duration::from_millis(300));
-    assert_eq!(r.times.total(), Duration::from_millis(200_300));
+    assert_eq!(r.times.last_ack, Duration::from_millis(150));
+    assert_eq!(r.times.total(), Duration::from_millis(200_150));
     h.all_gone();
 }
 
@@ -519,7 +519,7 @@ fn c11_unacknowledged_data_is_sent_again_before_our_fin_counts() {
     // The data was lost, the FIN was not: the peer repeats where it is.
     send!(h, ACK seq=2, ack=1);
     state!(h, LastAck);
-    after!(h, 1000);
+    after!(h, 200);
     recv!(h, FIN|PSH|ACK seq=1, ack=2, len=100);
     send!(h, ACK seq=2, ack=102);
     let r = h.closed(ClosePath::HalfClose, First::Peer, Cause::Peer);
@@ -534,10 +534,10 @@ fn c11_a_closed_window_holds_the_data_and_the_fin_behind_it() {
     h.act(&[Do::Send(100), Do::Close]);
     nothing!(h);
     state!(h, FinWait1);
-    after!(h, 1000);
+    after!(h, 200);
     recv!(h, ACK seq=0, ack=1);
     send!(h, ACK seq=1, ack=1, win=0);
-    after!(h, 2000);
+    after!(h, 400);
     recv!(h, ACK seq=0, ack=1);
     nothing!(h);
     send!(h, ACK seq=1, ack=1, win=1000);

@@ -4,6 +4,7 @@ use super::*;
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::shard::mailbox::Command;
+use crate::tcp::config::Limits;
 use crate::tcp::record::{Cause, ClosePath, First};
 use crate::wire::Options;
 
@@ -133,10 +134,8 @@ fn c12_lingering_close_opens_the_window_that_unread_data_had_closed() {
 
 #[test]
 fn c12_lingering_close_ends_at_its_limit_of_bytes() {
-    let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits =
-            vec![crate::tcp::config::Limits { linger_bytes: 2000, ..crate::tcp::config::Limits::DEFAULT }];
-    });
+    let mut h =
+        Harness::open_tuned(|s| s.tcp.limits = vec![Limits { linger_bytes: 2000, ..Limits::DEFAULT }]);
     h.act(&[Do::Linger]);
     recv!(h, FIN|ACK seq=1, ack=1);
     send!(h, ACK seq=1, ack=2, len=1000);
@@ -151,10 +150,7 @@ fn c12_lingering_close_ends_at_its_limit_of_bytes() {
 
 #[test]
 fn c12_what_is_unread_when_lingering_begins_counts() {
-    let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits =
-            vec![crate::tcp::config::Limits { linger_bytes: 500, ..crate::tcp::config::Limits::DEFAULT }];
-    });
+    let mut h = Harness::open_tuned(|s| s.tcp.limits = vec![Limits { linger_bytes: 500, ..Limits::DEFAULT }]);
     h.service().take = 0;
     send!(h, ACK seq=1, ack=1, len=501);
     h.act(&[Do::Linger]);
@@ -166,10 +162,7 @@ fn c12_what_is_unread_when_lingering_begins_counts() {
 #[test]
 fn c12_lingering_close_ends_at_its_limit_of_time() {
     let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits = vec![crate::tcp::config::Limits {
-            linger_time: std::time::Duration::from_secs(5),
-            ..crate::tcp::config::Limits::DEFAULT
-        }];
+        s.tcp.limits = vec![Limits { linger_time: std::time::Duration::from_secs(5), ..Limits::DEFAULT }]
     });
     h.act(&[Do::Linger]);
     recv!(h, FIN|ACK seq=1, ack=1);
@@ -218,7 +211,7 @@ fn c13_abort_after_a_timeout_is_still_numbered_behind_all_that_was_sent() {
     h.act(&[Do::Send(2000)]);
     recv!(h, ACK seq=1, ack=1, len=1460);
     recv!(h, PSH|ACK seq=1461, ack=1, len=540);
-    after!(h, 1000);
+    after!(h, 200);
     recv!(h, ACK seq=1, ack=1, len=1460);
     h.act(&[Do::Abort]);
     recv!(h, RST|ACK seq=2001, ack=1);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::metrics::block::ResetCause;
+use crate::tcp::config::Limits;
 use crate::tcp::record::{Cause, ClosePath, First};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ fn c15_fin_wait_2_is_bounded_when_nobody_reads() {
         let mut h = Harness::open();
         h.act(&[how]);
         recv!(h, FIN|ACK seq=1, ack=1);
-        after!(h, 500);
+        after!(h, 150);
         send!(h, ACK seq=1, ack=2);
         after!(h, 59_999);
         state!(h, FinWait2);
@@ -70,10 +71,7 @@ fn c15_a_late_lingering_close_is_bounded_from_then_on_too() {
 
 #[test]
 fn c15_a_reader_in_fin_wait_2_is_bounded_by_the_idle_limit_if_there_is_one() {
-    let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits =
-            vec![crate::tcp::config::Limits { idle: S(30), ..crate::tcp::config::Limits::DEFAULT }];
-    });
+    let mut h = Harness::open_tuned(|s| s.tcp.limits = vec![Limits { idle: S(30), ..Limits::DEFAULT }]);
     h.act(&[Do::Shutdown]);
     recv!(h, FIN|ACK seq=1, ack=1);
     send!(h, ACK seq=1, ack=2);
@@ -91,18 +89,18 @@ fn c15_a_reader_in_fin_wait_2_is_bounded_by_the_idle_limit_if_there_is_one() {
 fn c16_fin_wait_1_ends_at_the_give_up_time() {
     let mut h = Harness::open();
     h.act(&[Do::Send(100), Do::Close]);
-    for ms in [1000, 2000, 4000, 8000, 16_000, 32_000] {
+    for ms in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600] {
         recv!(h, FIN|PSH|ACK seq=1, ack=1, len=100);
         after!(h, ms);
     }
     recv!(h, FIN|PSH|ACK seq=1, ack=1, len=100);
-    // 63 seconds have passed, and the next wait would be 60.
-    after!(h, 36_999);
+    // 51 seconds have passed, and the next wait would be as long.
+    after!(h, 48_999);
     nothing!(h);
     state!(h, FinWait1);
     after!(h, 1);
     let r = h.closed(ClosePath::Timeout, First::Us, Cause::GiveUp);
-    assert_eq!((r.fin_retransmissions, r.unacknowledged, r.bytes_out), (6, 100, 0));
+    assert_eq!((r.fin_retransmissions, r.unacknowledged, r.bytes_out), (8, 100, 0));
     assert_eq!(r.times.fin_wait_1, S(100));
     h.all_gone();
 }
@@ -112,16 +110,16 @@ fn c16_last_ack_and_closing_end_at_the_give_up_time() {
     let mut h = Harness::open_tuned(|s| s.tcp.give_up = S(10));
     h.service().peer_closed = vec![Do::Close];
     send!(h, FIN|ACK seq=1, ack=1);
-    for ms in [1000, 2000, 4000] {
+    for ms in [200, 400, 800, 1600, 3200] {
         recv!(h, FIN|ACK seq=1, ack=2);
         after!(h, ms);
     }
     recv!(h, FIN|ACK seq=1, ack=2);
-    after!(h, 2999);
+    after!(h, 3799);
     state!(h, LastAck);
     after!(h, 1);
     let r = h.closed(ClosePath::Timeout, First::Peer, Cause::GiveUp);
-    assert_eq!((r.times.last_ack, r.fin_retransmissions), (S(10), 3));
+    assert_eq!((r.times.last_ack, r.fin_retransmissions), (S(10), 5));
     h.all_gone();
 
     let mut h = Harness::open_tuned(|s| s.tcp.give_up = S(10));
@@ -129,11 +127,11 @@ fn c16_last_ack_and_closing_end_at_the_give_up_time() {
     recv!(h, FIN|ACK seq=1, ack=1);
     send!(h, FIN|ACK seq=1, ack=1);
     recv!(h, ACK seq=2, ack=2);
-    for ms in [1000, 2000, 4000] {
+    for ms in [200, 400, 800, 1600, 3200] {
         after!(h, ms);
         recv!(h, FIN|ACK seq=1, ack=2);
     }
-    after!(h, 2999);
+    after!(h, 3799);
     state!(h, Closing);
     after!(h, 1);
     h.closed(ClosePath::Timeout, First::Both, Cause::GiveUp);
@@ -226,10 +224,7 @@ fn c17_close_wait_is_bounded_for_a_service_that_never_reads() {
 
 #[test]
 fn idle_connections_are_closed_lingering() {
-    let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits =
-            vec![crate::tcp::config::Limits { idle: S(10), ..crate::tcp::config::Limits::DEFAULT }];
-    });
+    let mut h = Harness::open_tuned(|s| s.tcp.limits = vec![Limits { idle: S(10), ..Limits::DEFAULT }]);
     after!(h, 5000);
     send!(h, ACK seq=1, ack=1, len=10);
     after!(h, 9999);
@@ -249,16 +244,15 @@ fn idle_connections_are_closed_lingering() {
 #[test]
 fn idle_connections_whose_peer_is_gone_end_at_the_give_up_time() {
     let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits =
-            vec![crate::tcp::config::Limits { idle: S(10), ..crate::tcp::config::Limits::DEFAULT }];
+        s.tcp.limits = vec![Limits { idle: S(10), ..Limits::DEFAULT }];
         s.tcp.give_up = S(5);
     });
     after!(h, 10_000);
     recv!(h, FIN|ACK seq=1, ack=1);
-    after!(h, 1000);
-    recv!(h, FIN|ACK seq=1, ack=1);
-    after!(h, 2000);
-    recv!(h, FIN|ACK seq=1, ack=1);
+    for ms in [200, 400, 800, 1600] {
+        after!(h, ms);
+        recv!(h, FIN|ACK seq=1, ack=1);
+    }
     after!(h, 2000);
     h.closed(ClosePath::Timeout, First::Us, Cause::GiveUp);
     h.all_gone();
@@ -268,12 +262,13 @@ fn idle_connections_whose_peer_is_gone_end_at_the_give_up_time() {
 fn c16_established_gives_up_with_a_rst() {
     let mut h = Harness::open_tuned(|s| s.tcp.give_up = S(10));
     h.act(&[Do::Send(100)]);
-    for ms in [1000, 2000, 4000] {
+    for ms in [200, 400, 800, 1600, 3200] {
         recv!(h, PSH|ACK seq=1, ack=1, len=100);
         after!(h, ms);
     }
     recv!(h, PSH|ACK seq=1, ack=1, len=100);
-    after!(h, 8000);
+    // Given up when the next retransmission is due.
+    after!(h, 6400);
     recv!(h, RST|ACK seq=101, ack=1);
     let r = h.closed(ClosePath::Timeout, First::Us, Cause::GiveUp);
     assert_eq!(r.unacknowledged, 100);

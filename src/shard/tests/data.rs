@@ -163,7 +163,7 @@ fn d05_a_closed_window_is_probed_with_back_off_until_it_opens() {
     h.send(&ack(1).win(0));
     h.act(&[Do::Send(2000)]);
     nothing!(h);
-    for wait in [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000] {
+    for wait in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000] {
         after!(h, wait - 1);
         nothing!(h);
         after!(h, 1);
@@ -171,12 +171,12 @@ fn d05_a_closed_window_is_probed_with_back_off_until_it_opens() {
         // Whoever answers is not given up, however long it takes (RFC 9293 §3.8.6.1).
         h.send(&ack(1).win(0));
     }
-    assert_eq!(retransmissions(&mut h, Retransmission::Probe), 8);
+    assert_eq!(retransmissions(&mut h, Retransmission::Probe), 11);
     h.send(&ack(1).win(5000));
     data(&mut h, 1, 1000);
     data(&mut h, 1001, 1000);
     // The probes' back-off is over: the next timeout is the data's own.
-    after!(h, 1000);
+    after!(h, 200);
     data(&mut h, 1, 1000);
     h.send(&ack(2001));
     after!(h, 100_000);
@@ -210,7 +210,7 @@ fn d05_window_taken_back_over_data_in_flight() {
     }
     // RFC 9293 §3.8.6: a sender must be robust against this, and must not give up while the peer answers.
     h.send(&ack(1).win(0));
-    for wait in [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000] {
+    for wait in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000] {
         after!(h, wait);
         data(&mut h, 1, 1000);
         nothing!(h);
@@ -228,11 +228,11 @@ fn d06_the_sender_waits_for_a_window_worth_using() {
     h.act(&[Do::Send(5000)]);
     nothing!(h);
     // A window update resets nothing but the wait.
-    after!(h, 500);
+    after!(h, 100);
     h.send(&ack(1).win(500));
     nothing!(h);
     // The override timer: better a small segment than none.
-    after!(h, 1000);
+    after!(h, 200);
     data(&mut h, 1, 500);
     nothing!(h);
     h.send(&ack(501).win(1000));
@@ -244,11 +244,11 @@ fn d06_a_leftover_of_the_wait_is_no_timeout() {
     let mut h = thousand(|_| ());
     h.send(&ack(1).win(400));
     h.act(&[Do::Send(5000)]);
-    after!(h, 990);
+    after!(h, 190);
     h.send(&ack(1).win(2000));
     data(&mut h, 1, 1000);
     data(&mut h, 1001, 1000);
-    after!(h, 990);
+    after!(h, 190);
     nothing!(h);
     assert_eq!(retransmissions(&mut h, Retransmission::DataTimeout), 0);
 }
@@ -261,15 +261,19 @@ fn d06_the_receiver_opens_the_window_in_worthwhile_steps() {
         h.send(&Seg::new(&ACK).seq(1 + i * 1000).len(1000));
     }
     h.out.clear();
-    // Read 100 bytes at each probe: no window of 100 bytes is offered.
-    h.service().take = 100;
-    h.service().data = vec![Do::Send(1)];
-    let mut windows = Vec::new();
-    for _ in 0..3 {
+    // 300 bytes are read at each probe: no window is offered before it is worth a segment.
+    h.service().take = usize::MAX;
+    for window in [0, 0, 0, 0, 1500, 1500] {
+        h.service().quota = 300;
         send!(h, ACK seq=8001, ack=1, len=1);
-        windows.extend(h.out.drain(..).map(|s| s.header.window));
+        h.service().quota = 0;
+        send!(h, ACK seq=8000, ack=1);
+        let shown = h.out.drain(..).next_back().expect("an answer").header.window;
+        assert_eq!(shown, window);
+        if shown > 0 {
+            break;
+        }
     }
-    assert!(windows.iter().all(|&w| w == 0 || w >= 1460), "{windows:?}");
 }
 
 #[test]
@@ -329,12 +333,12 @@ fn d08_nagle_does_not_hold_the_last_piece_before_a_fin() {
 
 #[test]
 fn d09_data_is_sent_again_with_back_off_and_given_up_by_time() {
-    let mut h = thousand(|s| s.tcp.give_up = std::time::Duration::from_secs(20));
+    let mut h = thousand(|s| s.tcp.give_up = std::time::Duration::from_secs(4));
     h.act(&[Do::Send(3000)]);
     for seq in [1, 1001, 2001] {
         data(&mut h, seq, 1000);
     }
-    for wait in [1000, 2000, 4000, 8000] {
+    for wait in [200, 400, 800, 1600] {
         after!(h, wait - 1);
         nothing!(h);
         after!(h, 1);
@@ -343,7 +347,7 @@ fn d09_data_is_sent_again_with_back_off_and_given_up_by_time() {
         nothing!(h);
     }
     assert_eq!(retransmissions(&mut h, Retransmission::DataTimeout), 4);
-    after!(h, 16_000);
+    after!(h, 3200);
     recv!(h, RST|ACK seq=3001, ack=1);
     let record = h.closed(ClosePath::Timeout, First::Us, Cause::GiveUp);
     assert_eq!(record.unacknowledged, 3000);
@@ -356,9 +360,11 @@ fn d09_karn_a_path_longer_than_the_first_rto_is_learnt() {
     let mut h = thousand(|_| ());
     h.act(&[Do::Send(1000)]);
     data(&mut h, 1, 1000);
-    after!(h, 1000);
-    data(&mut h, 1, 1000);
-    after!(h, 500);
+    for wait in [200, 400, 800] {
+        after!(h, wait);
+        data(&mut h, 1, 1000);
+    }
+    after!(h, 100);
     h.send(&ack(1001));
     // With the back-off kept this is timed; without, it would be sent twice for ever.
     h.act(&[Do::Send(1000)]);
@@ -370,7 +376,7 @@ fn d09_karn_a_path_longer_than_the_first_rto_is_learnt() {
     data(&mut h, 2001, 1000);
     after!(h, 1500);
     nothing!(h);
-    assert_eq!(retransmissions(&mut h, Retransmission::DataTimeout), 1);
+    assert_eq!(retransmissions(&mut h, Retransmission::DataTimeout), 3);
 }
 
 #[test]
@@ -592,16 +598,25 @@ proptest! {
 
     #[test]
     fn d13_the_window_is_never_taken_back(
-        steps in prop::collection::vec((1..1460usize, 0..2000usize, any::<bool>()), 1..80),
-        buffer in prop_oneof![2000..70_000u32, 70_000..600_000u32],
+        steps in prop::collection::vec((1..1460usize, prop_oneof![Just(0), 0..2000usize], any::<bool>()), 1..80),
+        buffer in prop_oneof![2000..20_000u32, 66_000..90_000u32, 262_100..300_000u32],
     ) {
         let mut h = Harness::tuned(|s| s.tcp.receive_buffer = buffer);
         h.handshake(Syn { ts: false, ..Syn::FULL });
         let scale = h.shard.core.cfg.window_scale();
         let start = h.peer_mut().iss + 1;
-        let (mut furthest, mut next) = (start + buffer.min(65_535), 0i64);
+        let (mut furthest, mut next, mut acked) = (start + buffer.min(65_535), 0i64, start);
+        // Nothing is read until the window is nearly closed: there the rounding of the scale matters.
+        h.service().quota = 0;
+        while furthest.bytes_since(start + next as u32) > 6000 {
+            h.send(&Seg::new(&ACK).seq(1 + next).len(1460));
+            next += 1460;
+            for seen in h.out.drain(..) {
+                furthest = furthest.max(edge(&seen.header, scale));
+            }
+        }
         for (len, take, gap) in steps {
-            h.service().take = take;
+            h.service().quota = take;
             // Never beyond what was offered, to the byte.
             let room = furthest.bytes_since(start + next as u32) as usize;
             let len = len.min(room);
@@ -614,23 +629,17 @@ proptest! {
             } else {
                 h.send(&Seg::new(&ACK).seq(next));
             }
+            h.after(std::time::Duration::from_millis(40));
             for seen in h.out.drain(..) {
                 let shown = edge(&seen.header, scale);
                 // Less than one unit of the scale may be lost to rounding (RFC 7323 §2.4).
                 prop_assert!(furthest.bytes_since(shown) < 1 << scale, "{} after {}", shown, furthest);
                 furthest = furthest.max(shown);
+                acked = seen.header.ack;
             }
-            h.after(std::time::Duration::from_millis(40));
-            let seen = h.out.drain(..).next_back();
-            if let Some(s) = seen {
-                let shown = edge(&s.header, scale);
-                prop_assert!(furthest.bytes_since(shown) < 1 << scale);
-                furthest = furthest.max(shown);
-                prop_assert_eq!(s.header.ack, start + next as u32, "all that was within the window is taken");
-            }
+            prop_assert_eq!(acked, start + next as u32, "all that was within the window is taken");
             let held = h.shard.chunks_used() * 2048;
             prop_assert!(held <= 2 * buffer as usize + 8192, "{} held of {}", held, buffer);
         }
-        prop_assert_eq!(h.counters().drops[DropReason::OutOfWindow as usize], 0);
     }
 }

@@ -8,7 +8,7 @@ use crate::port::mem::{Direction, LinkConfig, LinkHandle, MemPort, link};
 use crate::service::Context;
 use crate::shard::mailbox::{Command, Handle, mailboxes, no_wake};
 use crate::shard::tables::Found;
-use crate::shard::{Capacity, Listener, Parts, Shard};
+use crate::shard::{Capacity, Listener, Parts, Shard, Turn};
 use crate::tcp::TcpConfig;
 use crate::tcp::conn::ActiveOpen;
 use crate::tcp::isn::Secret;
@@ -181,6 +181,8 @@ pub struct Harness {
     pub out: VecDeque<Seen>,
     /// The shard's mailbox.
     pub mailbox: Handle,
+    /// Our port in the present connection.
+    pub local_port: u16,
     /// Window of the peer where `send!` does not say.
     pub win: u16,
     wire: MemPort,
@@ -251,6 +253,7 @@ impl Harness {
             shard,
             out: VecDeque::new(),
             mailbox,
+            local_port: PORT,
             win: u16::MAX,
             wire,
             link,
@@ -287,7 +290,7 @@ impl Harness {
     /// The present connection as the shard names it.
     pub fn tuple(&self) -> Tuple {
         Tuple {
-            local: Endpoint::new(address(self.v6, 1), PORT),
+            local: Endpoint::new(address(self.v6, 1), self.local_port),
             remote: Endpoint::new(address(self.v6, 9), self.port),
         }
     }
@@ -296,6 +299,7 @@ impl Harness {
     #[track_caller]
     pub fn handshake(&mut self, syn: Syn) {
         self.peer_mut().ts = syn.ts;
+        self.told();
         send!(self, SYN seq=0, ack=0, syn=syn);
         recv!(self, SYN|ACK seq=0, ack=1);
         send!(self, ACK seq=1, ack=1);
@@ -340,7 +344,8 @@ impl Harness {
         }
     }
 
-    fn found(&self) -> Found {
+    /// What the tables hold for the present connection.
+    pub fn found(&self) -> Found {
         let t = &self.shard.core.tables;
         let tuple = self.tuple();
         t.find(t.hash(&tuple), &tuple)
@@ -445,6 +450,15 @@ impl Harness {
         seen.header
     }
 
+    /// Looks at nothing that was sent but our initial sequence number.
+    pub fn skip(&mut self) {
+        for seen in std::mem::take(&mut self.out) {
+            if seen.header.flags.syn() && seen.tuple.flipped() == self.tuple() {
+                self.peer_mut().irs.get_or_insert(seen.header.seq);
+            }
+        }
+    }
+
     /// The shard has sent no further segment.
     #[track_caller]
     pub fn nothing(&self) {
@@ -487,6 +501,19 @@ impl Harness {
             }
         }
         panic!("the shard has work without end at {:?}", self.now);
+    }
+
+    /// The clock moves without the shard noticing: it was busy elsewhere.
+    pub fn jump(&mut self, d: Duration) {
+        self.now += d;
+    }
+
+    /// One turn, whatever there is to do.
+    pub fn turn(&mut self) -> Turn {
+        self.link.advance(self.now);
+        let turn = self.shard.turn(self.now).expect("the simulated port does not fail");
+        self.collect();
+        turn
     }
 
     fn collect(&mut self) -> usize {

@@ -38,6 +38,9 @@ mod data;
 mod misdirected;
 mod opening;
 mod resets;
+mod table;
+mod time_wait;
+mod time_wait_bulk;
 
 #[allow(unused_imports)] // As above.
 use harness::{Harness, Seg, Syn};

@@ -260,7 +260,7 @@ fn d04_only_the_part_within_the_window_is_taken() {
 }
 
 #[test]
-fn d09_data_after_the_fin_is_acknowledged_and_dropped() {
+fn c09_data_after_the_fin_is_acknowledged_and_dropped() {
     for state in [State::CloseWait, State::Closing, State::LastAck] {
         let mut s = stand(state);
         for seq in [s.rcv_nxt, s.rcv_nxt + 10] {

@@ -55,6 +55,8 @@ pub struct Script {
     pub drain: Vec<Do>,
     /// Most bytes a call of `data` consumes.
     pub take: usize,
+    /// Most bytes that all calls of `data` together still consume.
+    pub quota: usize,
     /// What was told, in order, since it was last taken.
     pub told: Vec<Told>,
     /// Close records, in order, not yet looked at.
@@ -79,6 +81,7 @@ impl Default for Script {
             peer_closed: Vec::new(),
             drain: vec![Do::Linger],
             take: usize::MAX,
+            quota: usize::MAX,
             told: Vec::new(),
             records: Vec::new(),
             sent: 0,
@@ -131,7 +134,8 @@ impl Service for Scripted {
     fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
         let n = {
             let mut s = self.0.borrow_mut();
-            let n = bytes.len().min(s.take);
+            let n = bytes.len().min(s.take).min(s.quota);
+            s.quota -= n;
             let stream = s.streams.entry(cx.tuple()).or_default();
             assert_eq!(bytes, pattern(1 + stream.got as i64, bytes.len()), "the service got other bytes");
             stream.got += n;
