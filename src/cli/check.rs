@@ -4,6 +4,7 @@ use super::{ConfigArgs, EXIT_FAILURE, EXIT_USAGE};
 use crate::config::schema::CHUNK_BYTES;
 use crate::config::units::{format_duration, format_size};
 use crate::config::{self, Config, Cores, Mode, Queues, ZeroCopy};
+use crate::shard::{CONNECTION_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,26 +33,18 @@ pub fn execute(args: &ConfigArgs) -> ExitCode {
     }
 }
 
-/// Bytes of one record with its index entry and its place on the wheel, IPv4 and IPv6.
-const CONNECTION_BYTES: (u64, u64) = (256, 288);
-const TIME_WAIT_BYTES: (u64, u64) = (40, 64);
-const HALF_OPEN_BYTES: (u64, u64) = (64, 96);
 /// Bytes of a frame: half a page holds an MTU of 1500, a page is what larger ones take.
 const FRAME_BYTES: (u64, u64) = (2048, 4096);
 
-/// Smallest and largest estimate of a worker's memory in bytes: all IPv4 with small frames, all IPv6 with large.
+/// Smallest and largest estimate of a worker's memory in bytes: with small frames and with large.
 fn worker_bytes(c: &Config) -> (u64, u64) {
     let w = &c.worker;
-    let fixed = u64::from(w.chunks) * CHUNK_BYTES;
-    let variable = [
-        (w.connections, CONNECTION_BYTES),
-        (w.time_wait, TIME_WAIT_BYTES),
-        (w.half_open, HALF_OPEN_BYTES),
-        (c.interface.frames, FRAME_BYTES),
-    ];
-    variable.iter().fold((fixed, fixed), |(low, high), (n, (small, large))| {
-        (low + u64::from(*n) * small, high + u64::from(*n) * large)
-    })
+    let records =
+        [(w.connections, CONNECTION_BYTES), (w.time_wait, TIME_WAIT_BYTES), (w.half_open, HALF_OPEN_BYTES)];
+    let records: u64 = records.iter().map(|(n, bytes)| u64::from(*n) * *bytes as u64).sum();
+    let fixed = records + u64::from(w.chunks) * CHUNK_BYTES;
+    let frames = u64::from(c.interface.frames);
+    (fixed + frames * FRAME_BYTES.0, fixed + frames * FRAME_BYTES.1)
 }
 
 /// What a configuration amounts to, in a few lines.
@@ -136,9 +129,8 @@ mod tests {
     fn the_estimate_of_memory_adds_up() {
         let text = "[interface]\nname = \"e\"\n[[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n";
         let c = config::from_text(text, Path::new("t.toml")).unwrap().config;
-        let fixed = 32_768 * 2048;
-        let low = fixed + 131_072 * 256 + 1_048_576 * 40 + 16_384 * 64 + 8192 * 2048;
-        let high = fixed + 131_072 * 288 + 1_048_576 * 64 + 16_384 * 96 + 8192 * 4096;
-        assert_eq!(worker_bytes(&c), (low, high));
+        // The figures of the manual.
+        let fixed = 32_768 * 2048 + 131_072 * 460 + 1_048_576 * 77 + 16_384 * 116;
+        assert_eq!(worker_bytes(&c), (fixed + 8192 * 2048, fixed + 8192 * 4096));
     }
 }

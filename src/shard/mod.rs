@@ -50,6 +50,7 @@ use tables::Tables;
 use trace::Trace;
 
 pub use run::Turn;
+pub use tables::{CONNECTION_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
 
 /// How large a shard's tables are. All memory is taken at start (pages are touched as they are used).
 #[derive(Clone, Debug, PartialEq, Eq)]

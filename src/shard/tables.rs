@@ -25,6 +25,22 @@ use std::time::Duration;
 /// slots and no user happier; larger makes the bulk of one tick longer.
 const WAIT_TICK_MS: u64 = 16;
 
+/// Bytes of an entry of the index (7.3), rounded up.
+const INDEX_BYTES: usize = 8;
+/// Bytes of an entry of a timer wheel.
+const TIMER_BYTES: usize = 12;
+/// Bytes of an entry of the bulk wheel (4.13), rounded up.
+const BULK_BYTES: usize = 5;
+/// Bytes of a connection's places in the queues for output and for chunks.
+const QUEUE_BYTES: usize = 2 * size_of::<u32>();
+
+/// Bytes a half-open connection takes: record, index, wheel.
+pub const HALF_OPEN_BYTES: usize = Slab::<SynRcvd>::RECORD_BYTES + INDEX_BYTES + TIMER_BYTES;
+/// Bytes a connection takes, without its buffers: record, index, wheel, queues.
+pub const CONNECTION_BYTES: usize = Slab::<Conn>::RECORD_BYTES + INDEX_BYTES + TIMER_BYTES + QUEUE_BYTES;
+/// Bytes a connection in `TIME_WAIT` takes: record, index, wheel.
+pub const TIME_WAIT_BYTES: usize = Slab::<Wait>::RECORD_BYTES + INDEX_BYTES + BULK_BYTES;
+
 /// A slot of the `TIME_WAIT` slab.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wait {
