@@ -11,7 +11,8 @@
 //! opened ─▶ data* / writable* ─▶ peer_closed? ─▶ data never again; writable* ─▶ closed(record)
 //! ```
 //!
-//! `closed` is the last call, exactly once for each `opened`, however the connection ended.
+//! `closed` is the last call, exactly once for each connection that was `opened` by a peer or was begun from here (which
+//! may have been refused and never `opened`), however it ended.
 
 pub mod discard;
 pub mod echo;

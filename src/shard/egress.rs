@@ -9,7 +9,7 @@ use super::{Core, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::port::{Frame, Port};
-use crate::tcp::conn::{ConnFlags, Env};
+use crate::tcp::conn::{Conn, ConnFlags, Env};
 use crate::tcp::record::Cause;
 use crate::tcp::state::State;
 use crate::wire::{Emit, Header, L2, Tuple};
@@ -163,21 +163,34 @@ impl<P: Port> Shard<P> {
         any
     }
 
-    /// The connection is closed: sends its RST if it owes one, reports the close, and drops the record.
+    /// The connection is closed: sends its RST if it owes one, reports the close, and drops the record. While there is
+    /// no room for the RST, the record waits for it in the output queue: the peer must hear.
     pub(super) fn finish(&mut self, key: u32) {
-        let Some(mut conn) = self.core.tables.remove_conn(key) else { return };
+        let owes_reset = |c: &Conn| c.flags.has(ConnFlags::SEND_RST);
+        let mut frame = None;
+        if self.core.tables.conns.get(key).is_some_and(owes_reset) {
+            if self.port.tx_room() > 0 {
+                frame = self.port.alloc();
+            }
+            if frame.is_none() {
+                self.queue(key);
+                return;
+            }
+        }
+        let Some(mut conn) = self.core.tables.remove_conn(key) else {
+            if let Some(f) = frame {
+                self.port.free(f);
+            }
+            return;
+        };
         let record = conn.close_record(self.core.now);
-        if conn.flags.has(ConnFlags::SEND_RST) {
+        if let Some(f) = frame {
             let header = conn.reset_header();
-            self.core.block.counters.resets_sent[reset_cause(record.cause) as usize] += 1;
             if conn.flags.has(ConnFlags::TRACED) {
                 self.core.trace(conn.tuple, State::Closed, Happening::Sent { header, len: 0 });
             }
-            match self.port.alloc() {
-                Some(f) => {
-                    self.core.send_bare(&mut self.port, f, conn.l2, &conn.tuple, &header);
-                }
-                None => self.core.block.counters.drop_frame(DropReason::NoFrame),
+            if self.core.send_bare(&mut self.port, f, conn.l2, &conn.tuple, &header) {
+                self.core.block.counters.resets_sent[reset_cause(record.cause) as usize] += 1;
             }
         } else if record.cause == Cause::PeerReset || record.cause == Cause::Refused {
             self.core.block.counters.resets_received[ResetCause::Established as usize] += 1;

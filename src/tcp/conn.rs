@@ -80,6 +80,8 @@ impl ConnFlags {
 
     /// The connection waits for chunks in the worker's queue.
     pub const STARVED: u32 = 1 << 21;
+    /// Both sides sent the window scale option.
+    pub const SCALED: u32 = 1 << 22;
 
     /// Whether a flag is set.
     #[must_use]

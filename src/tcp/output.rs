@@ -107,7 +107,7 @@ impl Conn {
         }
         self.rtx_at = env.now + self.rtt.rto();
         let syn_ack = self.state() == State::SynReceived;
-        let peer_scaled = self.rcv_scale > 0 || !syn_ack;
+        let scale = !syn_ack || self.flags.has(ConnFlags::SCALED);
         let header = Header {
             seq: self.iss,
             ack: if syn_ack { self.rcv_nxt } else { SeqNum::new(0) },
@@ -115,7 +115,7 @@ impl Conn {
             window: env.cfg.receive_buffer.min(u32::from(u16::MAX)) as u16,
             options: Options {
                 mss: Some(env.cfg.offered_mss(self.tuple.is_v4())),
-                window_scale: peer_scaled.then(|| env.cfg.window_scale()),
+                window_scale: scale.then(|| env.cfg.window_scale()),
                 sack_permitted: !syn_ack || self.flags.has(ConnFlags::SACK),
                 timestamps: (!syn_ack || self.flags.has(ConnFlags::TIMESTAMPS))
                     .then(|| Timestamps { val: self.ts_val(env.now), ecr: self.ts_recent }),

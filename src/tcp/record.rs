@@ -194,7 +194,7 @@ pub struct CloseRecord {
     pub fin_retransmissions: u32,
     /// Where the time went.
     pub times: ClosingTimes,
-    /// Bytes sent and never acknowledged.
+    /// Bytes taken from the service and never acknowledged, sent or not.
     pub unacknowledged: u32,
     /// Payload bytes received in order.
     pub bytes_in: u64,

@@ -26,7 +26,8 @@ impl Conn {
         let idle = cfg.limits(self.service).idle;
         let idle = if idle.is_zero() { Time::NEVER } else { self.last_rx.max(self.progress_at) + idle };
         match self.state() {
-            State::CloseWait => (since + cfg.close_wait, Cause::CloseWaitLimit),
+            // From the last progress: a half-closed download that still flows is no leak.
+            State::CloseWait => (since.max(self.progress_at) + cfg.close_wait, Cause::CloseWaitLimit),
             // The peer's acknowledgments of a closed window are no progress: an orphan ends (c16).
             State::FinWait1 | State::Closing | State::LastAck => {
                 (since.max(self.progress_at) + cfg.give_up, Cause::GiveUp)
