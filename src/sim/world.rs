@@ -202,21 +202,10 @@ mod tests {
     use super::*;
     use crate::port::mem::Impairment;
     use crate::service::Context;
+    use crate::service::echo::Echo;
     use crate::tcp::record::{ClosePath, CloseRecord};
     use std::cell::RefCell;
     use std::rc::Rc;
-
-    struct Echo;
-    impl Service for Echo {
-        fn opened(&mut self, _: &mut dyn Context) {}
-        fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
-            cx.send(bytes)
-        }
-        fn peer_closed(&mut self, cx: &mut dyn Context) {
-            cx.close();
-        }
-        fn closed(&mut self, _: &Tuple, _: u32, _: &CloseRecord) {}
-    }
 
     /// Sends `n` bytes, closes when all came back.
     struct Once {

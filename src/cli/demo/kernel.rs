@@ -75,8 +75,9 @@ pub fn run(args: &DemoArgs, out: &Out) -> Result<Outcome, Failure> {
     };
     let mode = mode(&terminator);
     out.text(&format!(
-        "AF_XDP on veth {SERVER_INTERFACE} ({mode}), kernel clients behind {CLIENT_INTERFACE}, {} workers\n",
-        args.workers
+        "AF_XDP on veth {SERVER_INTERFACE} ({mode}), kernel clients behind {CLIENT_INTERFACE}, {} worker{}\n",
+        args.workers,
+        if args.workers == 1 { "" } else { "s" }
     ));
     let result = drive(args, out, &rig, &terminator, mode);
     let ended = terminator.drain(DRAIN);

@@ -28,8 +28,8 @@ use summary::{ClientTally, Summary};
 /// Close tens of thousands of connections in every order, and show what happened.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
-    /// Connections to open.
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(12..=10_000_000))]
+    /// Connections to open, 64 at least.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(64..=10_000_000))]
     pub connections: u64,
     /// Workers, one for each queue of the interface.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]

@@ -3,27 +3,14 @@
 use crate::drop::DropReason;
 use crate::port::Port;
 use crate::port::mem::{Direction, LinkConfig, LinkHandle, MemPort, link_multi};
-use crate::service::{Context, Service};
+use crate::service::echo::Echo;
 use crate::shard::ingress::FORWARDS_PER_SECOND;
 use crate::shard::mailbox::{mailboxes, no_wake};
 use crate::shard::{Capacity, Listener, Parts, Shard};
 use crate::tcp::TcpConfig;
 use crate::tcp::isn::Secret;
-use crate::tcp::record::CloseRecord;
 use crate::time::Time;
 use crate::wire::{self, Addr, Emit, Endpoint, Flags, Header, L2, MacAddr, Parsed, SeqNum, Tuple};
-
-struct Echo;
-impl Service for Echo {
-    fn opened(&mut self, _: &mut dyn Context) {}
-    fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
-        cx.send(bytes)
-    }
-    fn peer_closed(&mut self, cx: &mut dyn Context) {
-        cx.close();
-    }
-    fn closed(&mut self, _: &Tuple, _: u32, _: &CloseRecord) {}
-}
 
 /// Workers behind one wire whose frames land where the test says.
 struct Group {
