@@ -162,7 +162,7 @@ fn c12_what_is_unread_when_lingering_begins_counts() {
 #[test]
 fn c12_lingering_close_ends_at_its_limit_of_time() {
     let mut h = Harness::open_tuned(|s| {
-        s.tcp.limits = vec![Limits { linger_time: std::time::Duration::from_secs(5), ..Limits::DEFAULT }]
+        s.tcp.limits = vec![Limits { linger_time: std::time::Duration::from_secs(5), ..Limits::DEFAULT }];
     });
     h.act(&[Do::Linger]);
     recv!(h, FIN|ACK seq=1, ack=1);

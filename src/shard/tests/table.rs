@@ -70,9 +70,7 @@ fn cause(h: &mut Harness, row: &Row) {
         Event::Close => h.act(&[Do::Close]),
         Event::Fin => match row.from {
             State::Listen => send!(h, FIN seq=1, ack=0),
-            State::SynSent => send!(h, FIN|ACK seq=1, ack=1),
-            State::TimeWait => send!(h, FIN|ACK seq=1, ack=2),
-            State::FinWait2 => send!(h, FIN|ACK seq=1, ack=2),
+            State::TimeWait | State::FinWait2 => send!(h, FIN|ACK seq=1, ack=2),
             _ => send!(h, FIN|ACK seq=1, ack=1),
         },
         Event::AckOfFin => send!(h, ACK seq=seq, ack=2),

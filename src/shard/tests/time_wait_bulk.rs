@@ -100,7 +100,7 @@ fn t06_a_hundred_thousand_due_at_once_leave_in_slices_and_every_frame_is_served_
     h.handshake(Syn::PLAIN);
     let expires = fill(&mut h, N);
     assert_eq!(h.shard.records(), N as usize + 1);
-    h.after(expires.since(h.now()) - Duration::from_millis(1));
+    h.after(expires.since(h.now()).saturating_sub(Duration::from_millis(1)));
     assert_eq!(h.shard.records(), N as usize + 1, "none goes early");
     h.jump(Duration::from_millis(17));
     let mut left = h.shard.records();
