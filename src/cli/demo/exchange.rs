@@ -178,7 +178,8 @@ impl Builder {
     fn moved(&mut self, e: &Entry, from: State, event: Event, to: State) {
         let action = TABLE.iter().find(|r| r.from == from && r.event == event).map_or("", |r| r.action);
         match event {
-            // The service's doing; the FIN that follows shows it.
+            // The service's doing; the FIN that follows shows it. A second close does nothing.
+            Event::Close if from == to => {}
             Event::Close => self.pending.push((from, to, action)),
             Event::TwoMsl | Event::Limit => {
                 let row = self.push(e.at, Sender::Clock, String::from("2MSL passes"), from);

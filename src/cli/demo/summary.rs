@@ -1,6 +1,7 @@
 //! What a demo run amounts to: the totals, for people and as JSON.
 
-use crate::metrics::block::{Counters, Histograms};
+use crate::drop::DropReason;
+use crate::metrics::block::{Counters, Histograms, ResetCause, Retransmission};
 use crate::tcp::record::ClosePath;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -90,6 +91,9 @@ pub struct Summary {
     /// Close latency of each graceful path that happened.
     #[serde(skip)]
     pub latency_by_path: Vec<(ClosePath, CloseMs)>,
+    /// What was out of the ordinary, by name: resets, retransmissions, dropped frames.
+    #[serde(skip)]
+    pub events: Vec<(String, u64)>,
 }
 
 impl Summary {
@@ -130,6 +134,7 @@ impl Summary {
                 .filter(|(_, h)| !h.is_empty())
                 .map(|(p, h)| (p, percentiles(h)))
                 .collect(),
+            events: events(c),
         }
     }
 
@@ -172,8 +177,27 @@ impl Summary {
         }
         let t = &self.time_wait;
         let _ = writeln!(out, "  TIME_WAIT       {:>9} at the peak, {} expired", t.peak, t.expired);
+        for (what, n) in &self.events {
+            let _ = writeln!(out, "  {what:<28} {n}");
+        }
         out
     }
+}
+
+/// Resets, retransmissions and drops that happened.
+fn events(c: &Counters) -> Vec<(String, u64)> {
+    let resets = |name: &'static str, n: [u64; ResetCause::ALL.len()]| {
+        ResetCause::ALL.into_iter().zip(n).map(move |(r, n)| (format!("reset {name}: {}", r.as_str()), n))
+    };
+    let again = Retransmission::ALL.into_iter().zip(c.retransmissions);
+    let drops = DropReason::ALL.into_iter().zip(c.drops);
+    let all = resets("sent", c.resets_sent)
+        .chain(resets("received", c.resets_received))
+        .chain(again.map(|(k, n)| (format!("sent again: {}", k.as_str()), n)))
+        .chain(drops.map(|(d, n)| (format!("frames dropped: {}", d.as_str()), n)))
+        .chain([(String::from("receive ring full"), c.port.xsk_rx_ring_full)])
+        .chain([(String::from("fill ring empty"), c.port.xsk_fill_ring_empty)]);
+    all.filter(|(_, n)| *n > 0).collect()
 }
 
 /// The paths that count as graceful.
