@@ -2,7 +2,11 @@
 //!
 //! The stages exist so that the cache misses of one burst overlap: the second pass touches the index and the records of
 //! up to 64 frames before the third works on any of them.
+//!
+//! A segment that no record here has a use for goes once round the other workers: where steering is not by flow (veth, a
+//! changed RSS table) a connection's segments, and successive connections of one pair, land at different ones.
 
+use super::mailbox::Route;
 use super::tables::Found;
 use super::trace::Happening;
 use super::{Core, Drain, Shard};
@@ -12,6 +16,8 @@ use crate::port::{BURST, Frame, Port};
 use crate::tcp::conn::{ConnFlags, Env};
 use crate::tcp::input::Verdict;
 use crate::tcp::state::{Event, State};
+use crate::tcp::syn_rcvd::HalfVerdict;
+use crate::tcp::time_wait::WaitVerdict;
 use crate::wire::{self, Flags, Header, IcmpError, IcmpKind, Options, Parsed, SeqNum, TcpFrame};
 
 /// Frames a worker passes on per second. Each costs a copy of some 1.5 kB and another worker's time, so a flood of stray
@@ -43,8 +49,8 @@ impl<P: Port> Shard<P> {
             let _ = std::hint::black_box(self.core.tables.find(s.hash, &s.segment.tuple));
         }
         for s in staged.into_iter().flatten() {
-            let hops = self.mailbox.other_workers();
-            self.process(s, hops);
+            let route = self.mailbox.all_others();
+            self.process(s, route);
         }
         n
     }
@@ -69,19 +75,41 @@ impl<P: Port> Shard<P> {
             room.copy_from_slice(bytes);
             self.port.set_len(&mut frame, bytes.len());
             if let Some(s) = stage(&mut self.port, &mut self.core, frame) {
-                self.process(s, f.hops.saturating_sub(1));
+                self.process(s, Route { hops: f.route.hops.saturating_sub(1), ..f.route });
             }
         }
         n
     }
 
-    fn process(&mut self, s: Staged, hops: u8) {
-        match self.core.tables.find(s.hash, &s.segment.tuple) {
+    fn process(&mut self, s: Staged, route: Route) {
+        let found = self.core.tables.find(s.hash, &s.segment.tuple);
+        if !self.core.fits(found, &s.segment) && self.seek_elsewhere(&s.frame, route) {
+            self.port.free(s.frame);
+            return;
+        }
+        match found {
             Found::Conn(key) => self.on_conn(key, s.frame, &s.segment),
             Found::Half(key) => self.on_half_open(key, s.frame, &s.segment),
             Found::Wait(key) => self.on_time_wait(key, s.frame, &s.segment),
-            Found::Nothing => self.on_nothing(s.frame, &s.segment, hops),
+            Found::Nothing => self.on_nothing(s.frame, &s.segment, route),
         }
+    }
+
+    /// Passes on a frame that the record of its pair here has no use for: it may belong to another incarnation, whose
+    /// SYN landed at another worker. Returns whether it is on its way; if not, the record answers.
+    fn seek_elsewhere(&mut self, frame: &Frame, route: Route) -> bool {
+        if self.mailbox.other_workers() == 0 {
+            return false;
+        }
+        if route.returns {
+            return route.hops > 0 && self.pass_on(frame, route);
+        }
+        if !self.core.forwards.take(self.core.now) {
+            return false;
+        }
+        let on_its_way = self.mailbox.forward(self.port.bytes(frame), self.mailbox.and_back());
+        self.core.block.counters.misdirected_out += u64::from(on_its_way);
+        on_its_way
     }
 
     /// A segment for a connection.
@@ -122,13 +150,13 @@ impl<P: Port> Shard<P> {
     }
 
     /// A segment that belongs to nothing here.
-    fn on_nothing(&mut self, frame: Frame, seg: &TcpFrame, hops: u8) {
+    fn on_nothing(&mut self, frame: Frame, seg: &TcpFrame, route: Route) {
         let f = seg.header.flags;
         if f.syn() && !f.ack() && !f.rst() {
             self.on_syn(frame, seg, None);
             return;
         }
-        if hops > 0 && self.pass_on(&frame, hops) {
+        if route.hops > 0 && self.pass_on(&frame, route) {
             self.port.free(frame);
             return;
         }
@@ -158,10 +186,10 @@ impl<P: Port> Shard<P> {
     }
 
     /// Passes a frame on to the next worker. Returns whether it is on its way (or was dropped and counted).
-    fn pass_on(&mut self, frame: &Frame, hops: u8) -> bool {
+    fn pass_on(&mut self, frame: &Frame, route: Route) -> bool {
         if !self.core.forwards.take(self.core.now) {
             self.core.block.counters.drop_frame(DropReason::MisdirectedBudget);
-        } else if self.mailbox.forward(self.port.bytes(frame), hops) {
+        } else if self.mailbox.forward(self.port.bytes(frame), route) {
             self.core.block.counters.misdirected_out += 1;
         } else {
             self.core.block.counters.drop_frame(DropReason::MailboxFull);
@@ -232,6 +260,28 @@ fn state_of(core: &Core, key: u32) -> crate::tcp::state::State {
 }
 
 impl Core {
+    /// Whether a segment says something to the record that was found for its pair. A SYN is judged where it lands, and
+    /// a connection answers for itself.
+    fn fits(&self, found: Found, seg: &TcpFrame) -> bool {
+        let h = &seg.header;
+        match found {
+            Found::Conn(_) | Found::Nothing => true,
+            Found::Half(_) | Found::Wait(_) if h.flags.syn() => true,
+            Found::Half(key) => self.tables.half.get(key).is_none_or(|half| {
+                match half.on_segment(h, seg.payload_len(), &self.cfg) {
+                    HalfVerdict::SynAckAgain | HalfVerdict::Promote | HalfVerdict::Remove => true,
+                    HalfVerdict::Ack | HalfVerdict::Reset(_) | HalfVerdict::Drop(_) => false,
+                }
+            }),
+            Found::Wait(key) => {
+                self.tables.wait(key).is_none_or(|wait| match wait.on_segment(h, seg.payload_len()) {
+                    WaitVerdict::AckAndRestart | WaitVerdict::Ignore | WaitVerdict::Reopen { .. } => true,
+                    WaitVerdict::Ack | WaitVerdict::IgnoreReset => false,
+                })
+            }
+        }
+    }
+
     /// Puts the moves since the last look into the trace.
     pub(super) fn trace_moves(&mut self, tuple: crate::wire::Tuple) {
         let now = self.now;

@@ -48,11 +48,21 @@ pub enum Reply {
     Trace(Box<Trace>),
 }
 
+/// How far a frame still goes round the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// How many more workers may see it; on its way, the receiver included.
+    pub hops: u8,
+    /// The last of them is a worker that has seen it: it holds a record of the pair that the frame does not fit, and
+    /// answers if no other worker has a better one.
+    pub returns: bool,
+}
+
 /// A frame on its way to another worker.
 #[derive(Debug)]
 pub struct Forwarded {
-    /// How many more workers may see it, the receiver included.
-    pub hops: u8,
+    /// Where it goes from there.
+    pub route: Route,
     /// Bytes in use.
     pub len: u16,
     /// The frame.
@@ -104,11 +114,23 @@ impl Mailbox {
         self.workers - 1
     }
 
+    /// The way of a frame that has arrived here: past every other worker.
+    #[must_use]
+    pub const fn all_others(&self) -> Route {
+        Route { hops: self.other_workers(), returns: false }
+    }
+
+    /// The way past every other worker and back here.
+    #[must_use]
+    pub const fn and_back(&self) -> Route {
+        Route { hops: self.workers, returns: true }
+    }
+
     /// Passes a frame on. Returns whether there was room.
     #[must_use]
-    pub fn forward(&self, bytes: &[u8], hops: u8) -> bool {
+    pub fn forward(&self, bytes: &[u8], route: Route) -> bool {
         let Some((queue, wake)) = &self.next else { return false };
-        let mut f = Forwarded { hops, len: bytes.len() as u16, bytes: [0; FORWARD_BYTES] };
+        let mut f = Forwarded { route, len: bytes.len() as u16, bytes: [0; FORWARD_BYTES] };
         let Some(room) = f.bytes.get_mut(..bytes.len()) else { return false };
         room.copy_from_slice(bytes);
         let was_empty = queue.is_empty();

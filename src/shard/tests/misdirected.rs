@@ -3,14 +3,33 @@
 use crate::drop::DropReason;
 use crate::port::Port;
 use crate::port::mem::{Direction, LinkConfig, LinkHandle, MemPort, link_multi};
-use crate::service::echo::Echo;
+use crate::service::{Context, Service};
 use crate::shard::ingress::FORWARDS_PER_SECOND;
 use crate::shard::mailbox::{mailboxes, no_wake};
 use crate::shard::{Capacity, Listener, Parts, Shard};
 use crate::tcp::TcpConfig;
 use crate::tcp::isn::Secret;
+use crate::tcp::record::CloseRecord;
+use crate::tcp::state::State;
 use crate::time::Time;
 use crate::wire::{self, Addr, Emit, Endpoint, Flags, Header, L2, MacAddr, Parsed, SeqNum, Tuple};
+
+/// Echoes, and closes at a `!`.
+struct Echo;
+impl Service for Echo {
+    fn opened(&mut self, _: &mut dyn Context) {}
+    fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
+        if bytes.contains(&b'!') {
+            cx.close();
+            return bytes.len();
+        }
+        cx.send(bytes)
+    }
+    fn peer_closed(&mut self, cx: &mut dyn Context) {
+        cx.close();
+    }
+    fn closed(&mut self, _: &Tuple, _: u32, _: &CloseRecord) {}
+}
 
 /// Workers behind one wire whose frames land where the test says.
 struct Group {
@@ -122,7 +141,8 @@ fn open(g: &mut Group) -> SeqNum {
     assert_eq!(seen.len(), 1);
     let iss = seen[0].1.seq;
     // The ACK already lands elsewhere.
-    assert_eq!(g.send(1, &header(Flags::ACK, 101, iss + 1), &[]), []);
+    let elsewhere = 1 % g.shards.len();
+    assert_eq!(g.send(elsewhere, &header(Flags::ACK, 101, iss + 1), &[]), []);
     assert_eq!(g.shards[0].population()[crate::tcp::state::State::Established as usize], 1);
     iss
 }
@@ -212,4 +232,111 @@ fn a_burst_beyond_the_mailbox_is_counted_and_freed() {
     let full = g.each(|c| c.drops[DropReason::MailboxFull as usize])[0];
     assert_eq!(full, 300 - 128);
     assert_eq!(g.run().len(), 128);
+}
+
+/// Opens at worker 0 as [`open`], and lets us close first: what stays there is `TIME_WAIT`. One past our FIN; the peer's
+/// next number is 103.
+fn open_and_wait(g: &mut Group) -> SeqNum {
+    let iss = open(g);
+    let seen = g.send(0, &header(Flags::ACK, 101, iss + 1), b"!");
+    assert!(seen[0].1.flags.fin(), "{seen:?}");
+    let seen = g.send(0, &header(Flags::FIN | Flags::ACK, 102, iss + 2), &[]);
+    assert_eq!(seen.len(), 1);
+    assert_eq!(g.shards[0].population()[State::TimeWait as usize], 1);
+    iss + 2
+}
+
+#[test]
+fn a_newer_incarnation_at_another_worker_is_served_and_reset_past_the_old_ones_time_wait() {
+    for workers in [2, 3, 5] {
+        for home in 1..workers {
+            let mut g = Group::new(workers, &TcpConfig::default());
+            let _ = open_and_wait(&mut g);
+            let seen = g.send(home, &header(Flags::SYN, 900, SeqNum::new(0)), &[]);
+            let iss = seen[0].1.seq;
+            // Everything else lands where the old one is remembered.
+            assert_eq!(g.send(0, &header(Flags::ACK, 901, iss + 1), &[]), []);
+            let seen = g.send(0, &header(Flags::ACK | Flags::PSH, 901, iss + 1), b"hello");
+            assert_eq!(seen.len(), 1, "{seen:?}");
+            assert_eq!((seen[0].0, seen[0].2.as_slice()), (home, b"hello".as_slice()));
+            assert_eq!(g.send(0, &header(Flags::RST, 906, SeqNum::new(0)), &[]), []);
+            assert_eq!(g.shards[home].records(), 0, "{workers} workers, at {home}");
+            assert_eq!(g.each(|c| c.drops[DropReason::ResetInTimeWait as usize]).iter().sum::<u64>(), 0);
+            assert_eq!(g.shards[0].population()[State::TimeWait as usize], 1, "RFC 1337");
+        }
+    }
+}
+
+#[test]
+fn what_only_a_time_wait_record_can_answer_is_answered_by_it_once_wherever_it_lands() {
+    for workers in [1, 2, 3, 5] {
+        for at in 0..workers {
+            let mut g = Group::new(workers, &TcpConfig::default());
+            let snd_nxt = open_and_wait(&mut g);
+            let ack = |seen: &[(usize, Header, Vec<u8>)]| {
+                let [(0, h, _)] = seen else { panic!("{workers} workers, at {at}: {seen:?}") };
+                assert_eq!((h.flags, h.seq, h.ack), (Flags::ACK, snd_nxt, SeqNum::new(103)));
+            };
+            // The FIN again, data that is long received, data that never was sent.
+            ack(&g.send(at, &header(Flags::FIN | Flags::ACK, 102, snd_nxt), &[]));
+            ack(&g.send(at, &header(Flags::ACK, 101, snd_nxt), b"!"));
+            ack(&g.send(at, &header(Flags::ACK, 5000, snd_nxt + 9), b"x"));
+            assert_eq!(g.send(at, &header(Flags::RST, 103, SeqNum::new(0)), &[]), []);
+            assert_eq!(g.each(|c| c.drops[DropReason::ResetInTimeWait as usize]).iter().sum::<u64>(), 1);
+            assert_eq!(g.each(|c| c.resets_sent.iter().sum()).iter().sum::<u64>(), 0);
+        }
+    }
+}
+
+#[test]
+fn two_time_wait_records_of_one_pair_do_not_send_a_segment_round_for_ever() {
+    let mut g = Group::new(3, &TcpConfig::default());
+    let _ = open_and_wait(&mut g);
+    let seen = g.send(1, &header(Flags::SYN, 900, SeqNum::new(0)), &[]);
+    let iss = seen[0].1.seq;
+    let _ = g.send(1, &header(Flags::ACK, 901, iss + 1), b"!");
+    let _ = g.send(1, &header(Flags::FIN | Flags::ACK, 902, iss + 2), &[]);
+    let waiting: u64 = (0..2).map(|i| g.shards[i].population()[State::TimeWait as usize]).sum();
+    assert_eq!(waiting, 2);
+    let before: u64 = g.each(|c| c.misdirected_out).iter().sum();
+    for at in 0..3 {
+        assert_eq!(g.send(at, &header(Flags::ACK, 5000, SeqNum::new(7)), b"x").len(), 1, "at {at}");
+    }
+    let passed = g.each(|c| c.misdirected_out).iter().sum::<u64>() - before;
+    assert!(passed <= 3 * (2 + 3), "{passed}");
+    // The FIN again is for the one it ends, wherever it lands.
+    for at in 0..3 {
+        let seen = g.send(at, &header(Flags::FIN | Flags::ACK, 902, iss + 2), &[]);
+        assert_eq!((seen.len(), seen[0].0), (1, 1), "at {at}");
+    }
+}
+
+#[test]
+fn a_syn_that_comes_again_elsewhere_makes_no_second_handshake_that_resets_the_first() {
+    for workers in [2, 3, 5] {
+        let mut g = Group::new(workers, &TcpConfig::default());
+        let first = g.send(0, &header(Flags::SYN, 100, SeqNum::new(0)), &[])[0].1.seq;
+        g.now += std::time::Duration::from_millis(500);
+        let second = g.send(1, &header(Flags::SYN, 100, SeqNum::new(0)), &[])[0].1.seq;
+        assert_ne!(first, second, "the clock is part of it");
+        // The client took the first SYN-ACK, and all it sends lands where the second came from.
+        assert_eq!(g.send(1, &header(Flags::ACK, 101, first + 1), &[]), []);
+        let seen = g.send(1, &header(Flags::ACK | Flags::PSH, 101, first + 1), b"hello");
+        assert_eq!((seen.len(), seen[0].0, seen[0].2.as_slice()), (1, 0, b"hello".as_slice()), "{seen:?}");
+        assert_eq!(g.each(|c| c.resets_sent.iter().sum()).iter().sum::<u64>(), 0);
+    }
+}
+
+#[test]
+fn an_ack_of_no_handshake_is_reset_by_the_half_open_record_once() {
+    for workers in [1, 2, 3] {
+        for at in 0..workers {
+            let mut g = Group::new(workers, &TcpConfig::default());
+            let iss = g.send(0, &header(Flags::SYN, 100, SeqNum::new(0)), &[])[0].1.seq;
+            let seen = g.send(at, &header(Flags::ACK, 101, iss + 7), &[]);
+            let [(0, h, _)] = &seen[..] else { panic!("{workers} workers, at {at}: {seen:?}") };
+            assert_eq!((h.flags, h.seq), (Flags::RST, iss + 7));
+            assert_eq!(g.shards[0].population()[State::SynReceived as usize], 1, "the record stays");
+        }
+    }
 }
