@@ -135,7 +135,8 @@ impl Runner {
         let (at, until) = match step.when {
             When::After(from, to) => (self.base + us(from), self.base + us(to)),
             When::At(t) => (START + us(t), START + us(t)),
-            When::Aside(t) => (self.base + us(t), self.base + us(t)),
+            When::Aside(Some(t)) => (self.base + us(t), self.base + us(t)),
+            When::Aside(None) => (self.now, self.now),
         };
         if at < self.now && !matches!(step.what, What::Out(_)) {
             return Err(format!("{} is in the past: it is {}", seconds(at), seconds(self.now)));

@@ -9,8 +9,8 @@ pub enum When {
     After(u64, u64),
     /// At this time.
     At(u64),
-    /// A directive's: so long after the step before, without moving what later times count from.
-    Aside(u64),
+    /// A directive's: so long after the step before, or now, without moving what later times count from.
+    Aside(Option<u64>),
 }
 
 /// One option of a TCP header.
@@ -224,7 +224,7 @@ fn directive(comment: &str, line: usize, script: &mut Script) -> Result<(), Stri
         _ if aside.is_some() => return Err(format!("`{word}` is no directive")),
         _ => return Ok(()),
     };
-    script.steps.push(Step { line, when: When::Aside(aside.unwrap_or(0)), what });
+    script.steps.push(Step { line, when: When::Aside(aside), what });
     Ok(())
 }
 
