@@ -102,7 +102,7 @@ def acknowledgment(s):
     lines += [f"+0 < P. {n}:{n + 10}(10) ack {s.snd_nxt + 1} win 65535", s.where]
     lines += ["// with a FIN, which is not taken"]
     lines += [f"+0 < F. {n}:{n}(0) ack {s.snd_nxt + 1} win 65535", s.where]
-    lines += ["// without ACK: dropped in silence", f"+0 < P {n}:{n + 10}(10) win 65535"]
+    lines += ["// without ACK: dropped in silence", f"+0 < F {n}:{n}(0) win 65535"]
     lines += ["// assert dropped no_ack 1", f"// assert state {s.words}"]
     write(f"r03_unacceptable_ack_{s.name}", f"Unacceptable ACKs in {s.words}: challenged, and nothing taken.", s.prologue, lines)
 
@@ -192,7 +192,7 @@ def syn_received():
         "An ACK of anything but our SYN in SYN_RECEIVED: RST of that number, and the handshake goes on.",
         LISTEN,
         [line for at in rows for line in (f"+0 < . 1:1(0) ack {at} win 65535", f"+0 > R {at}:{at}(0)")]
-        + ["// without ACK: dropped", "+0 < P 1:11(10) win 65535", "// assert dropped no_ack 1", state]
+        + ["// without ACK: dropped", "+0 < F 1:1(0) win 65535", "// assert dropped no_ack 1", state]
         + ["+0 < . 1:1(0) ack 1 win 65535", "// assert state ESTABLISHED"],
     )
     write(
