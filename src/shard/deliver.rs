@@ -261,12 +261,19 @@ impl Core {
         Some(key)
     }
 
-    /// Lets a test do between segments what a service does in a call.
-    #[cfg(test)]
+    /// What [`Shard::act`](super::Shard::act) does to the connection itself.
     pub(super) fn act(&mut self, key: u32, f: &mut dyn FnMut(&mut dyn Context)) {
         let Some(mut x) = self.delivering(key) else { return };
         x.call(Cause::Service, |_, cx| f(cx));
         x.check_unread();
+        self.note_starved(key);
+    }
+
+    /// What [`Shard::offer_unread`](super::Shard::offer_unread) does to the connection itself.
+    pub(super) fn offer_unread(&mut self, key: u32) {
+        let Some(mut x) = self.delivering(key) else { return };
+        x.buffered();
+        x.fin();
         self.note_starved(key);
     }
 

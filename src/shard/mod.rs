@@ -14,6 +14,7 @@
 
 pub mod budget;
 pub mod bulk_wheel;
+mod by_hand;
 mod deliver;
 mod egress;
 mod half_open;
