@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 /// tcpdump's buffer, KiB: some seconds of what a veth can carry.
 const BUFFER_KIB: &str = "131072";
 
+/// Bytes of a frame that are kept: all of it, as native XDP takes the peer's segmentation offload away. The buffer is
+/// divided by it.
+const SNAPLEN: &str = "2048";
+
 /// tcpdump at work.
 pub struct Capture {
     tcpdump: Running,
@@ -41,7 +45,7 @@ impl Capture {
             "-B",
             BUFFER_KIB,
             "-s",
-            "262144",
+            SNAPLEN,
             "-w",
         ]);
         tcpdump.arg(dir.path().join("pcap")).arg(filter).stdin(Stdio::null()).stdout(Stdio::null());

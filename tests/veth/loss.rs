@@ -66,14 +66,16 @@ fn every_closing_order_of_the_demo_ends_right() {
     let dir = tempfile::tempdir().unwrap();
     let create = |name: &str| std::fs::File::create(dir.path().join(name)).unwrap();
     let mut demo = Command::new(env!("CARGO_BIN_EXE_finwheel"));
-    demo.args(["demo", "--connections", "480", "--concurrency", "96", "--json"]).stdin(Stdio::null());
+    demo.args(["demo", "--connections", "960", "--concurrency", "96", "--json"]).stdin(Stdio::null());
     demo.stdout(create("out")).stderr(create("err"));
     let mut demo = Running(demo.spawn().unwrap());
     let namespace = format!("fw{}-0-client", demo.0.id());
     let chain = |hook| {
-        format!("chain {hook} {{ type filter hook {hook} device \"fw-client\" priority 0; {LOSS_RULE}; }}")
+        format!(
+            "chain {hook} {{ type filter hook {hook} device \"fw-client\" priority 0\n {LOSS_RULE}\n }}\n"
+        )
     };
-    let rules = format!("table netdev lossy {{ {} {} }}\n", chain("ingress"), chain("egress"));
+    let rules = format!("table netdev lossy {{\n{}{}}}\n", chain("ingress"), chain("egress"));
     let end = Instant::now() + LIMIT;
     loop {
         let mut nft = Command::new("ip");
@@ -92,7 +94,9 @@ fn every_closing_order_of_the_demo_ends_right() {
     let last: serde_json::Value = serde_json::from_str(out.lines().last().expect("a line")).unwrap();
     assert_eq!(last["backend"], "af_xdp", "{last}");
     println!("{last}");
-    for (key, n) in [("opened", 480), ("graceful", 480), ("failed", 0), ("resets", 0)] {
+    for (key, n) in [("opened", 960), ("graceful", 960), ("failed", 0), ("resets", 0)] {
         assert_eq!(last[key], n, "{key}: {last}");
     }
+    // A FIN that was lost costs a retransmission timeout: the loss was there.
+    assert!(last["close_ms"]["p999"].as_f64().expect("a number") > 150.0, "{last}");
 }
