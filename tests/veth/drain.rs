@@ -63,10 +63,23 @@ fn beside_a_session<T>(rig: &Rig, f: impl FnOnce() -> T) -> (T, u32) {
     })
 }
 
-/// Echo until the peer closes.
-fn talk(mut c: TcpStream, rounds: &AtomicUsize) -> std::io::Result<()> {
+/// Ends the talkers when what follows fails: they would otherwise keep the test from telling.
+struct Failing<'a>(&'a AtomicBool);
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        self.0.store(std::thread::panicking(), Ordering::SeqCst);
+    }
+}
+
+/// Echo until the peer closes, or the test fails.
+fn talk(mut c: TcpStream, rounds: &AtomicUsize, failing: &AtomicBool) -> std::io::Result<()> {
+    c.set_read_timeout(Some(PATIENCE))?;
     let (bytes, mut back) = ([0x5a; 700], [0; 1024]);
     loop {
+        if failing.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         c.write_all(&bytes)?;
         let mut got = 0;
         while got < bytes.len() {
@@ -102,9 +115,10 @@ fn drained_under_load(rig: &Rig, p: Process) -> (f64, ExitStatus, String) {
     let idle: Vec<_> = connect_many(rig, &to).into_iter().map(keep).collect();
     let to: Vec<_> = both(rig, ECHO).into_iter().cycle().take(TALKERS).collect();
     let talkers = connect_many(rig, &to);
-    let rounds = AtomicUsize::new(0);
+    let (rounds, failing) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|s| {
-        let talks: Vec<_> = talkers.into_iter().map(|c| s.spawn(|| talk(c, &rounds))).collect();
+        let talks: Vec<_> = talkers.into_iter().map(|c| s.spawn(|| talk(c, &rounds, &failing))).collect();
+        let _failing = Failing(&failing);
         let mut load = [Running::quietly(ab), Running::quietly(wrk)];
         until("some load", PATIENCE, || rounds.load(Ordering::Relaxed) > 10 * TALKERS);
         for l in &mut load {
