@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test build check bench clean-rigs
+.PHONY: help demo test model build check bench clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -23,6 +23,12 @@ demo: ## Build a release and show it at work between two network namespaces (roo
 test: ## Run all tests; those on real interfaces need root and skip without.
 	@scripts/setup.sh test
 	@scripts/test.sh
+
+# Not in parallel: each of the four keeps millions of situations in memory, about 1 GB.
+model: ## Model-check the transition table at larger bounds than `make test` does (minutes).
+	@scripts/setup.sh build
+	FINWHEEL_MODEL_BOUND=2,1,2 cargo test --test model -- --nocapture --test-threads=1 in_order
+	FINWHEEL_MODEL_BOUND=1,1,2 cargo test --test model -- --nocapture --test-threads=1 broken
 
 build: ## Build a release: target/release/finwheel.
 	@scripts/setup.sh build
