@@ -26,16 +26,16 @@ cd "$copy"
 # The first test, or script and line, that a log names as failed.
 culprit() {
     sed -nE 's/^tests\/scripts\/([^:]+:[0-9]+):.*/\1/p; s/^test (.*) \.\.\. FAILED$/\1/p; s/^error: test failed.*(timed out).*/\1/p' "$log" |
-        awk '/\.pkt:/ { print; found = 1; exit } { last = last ? last : $0 } END { if (!found && last) print last }'
+        awk '/\.pkt:/ && !script { script = $0 } !first { first = $0 } END { print script ? script : first }'
 }
 
 # Runs tests; true when one failed. A mutant that loops is caught by the clock.
 fails() {
     local status=0
-    timeout 300 cargo test -j2 "$@" -- --test-threads=2 "${filter[@]}" >"$log" 2>&1 || status=$?
+    timeout 200 cargo test -j2 "$@" -- --test-threads=2 "${filter[@]}" >"$log" 2>&1 || status=$?
     [ "$status" = 0 ] && return 1
     if [ "$status" = 124 ]; then
-        echo "test $* ran longer than 300 s ... FAILED" >>"$log"
+        echo "test $* ran longer than 200 s ... FAILED" >>"$log"
     fi
     return 0
 }
