@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test model build check bench clean-rigs
+.PHONY: help demo test model build check bench mutants clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -43,6 +43,10 @@ check: ## Format, lints and documentation, all without a warning.
 bench: ## Run the benches.
 	@scripts/setup.sh build
 	cargo bench
+
+mutants: ## Try the tests on deliberate faults; half an hour.
+	@scripts/setup.sh build
+	@scripts/mutants.sh
 
 clean-rigs: ## Remove namespaces that a killed demo or test left behind (root).
 	@scripts/clean-rigs.sh

@@ -458,8 +458,8 @@ impl Conn {
             });
             return d;
         }
-        if text_end.after(end) {
-            // Cut at the window's edge, or bytes beyond the FIN: the peer hears how far it was taken.
+        if text_end.after(end) || (h.flags.fin() && self.peer_fin.is_none()) {
+            // Cut at the window's edge, bytes or the FIN, or bytes beyond the FIN: the peer hears how far it was taken.
             self.flags.set(ConnFlags::ACK_NOW);
         }
         if matches!(self.state(), State::FinWait1 | State::FinWait2) {

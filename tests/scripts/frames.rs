@@ -22,7 +22,6 @@ pub struct Bases {
 }
 
 /// A script's number on the wire.
-#[allow(clippy::cast_sign_loss)] // Sequence space is modular.
 pub const fn wire(base: u32, n: i64) -> u32 {
     base.wrapping_add(n as u32)
 }

@@ -3,6 +3,9 @@
 //! `README.md` beside this file describes the language. Each script's name begins with the id of the requirement that it
 //! proves; the last test says which requirements have no script. `FINWHEEL_SCRIPT=<part of a name>` runs some only.
 
+// Script numbers are small and may be negative; sequence space is modular.
+#![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 mod frames;
 mod run;
 mod selftest;

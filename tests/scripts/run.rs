@@ -36,7 +36,7 @@ const TS_TOLERANCE: u32 = 2;
 const PEER_BASE: u32 = u32::MAX - 600;
 /// Timestamp 0 of the peer; it wraps within a second.
 const PEER_TS: u32 = u32::MAX - 500;
-/// Turns at one moment after which the shard is said to spin.
+/// Turns at one moment, and moments between two lines, after which the shard is said to spin.
 const MAX_TURNS: usize = 10_000;
 
 /// A segment that the shard sent.
@@ -165,7 +165,12 @@ impl Runner {
     // Time and frames.
 
     fn run_to(&mut self, at: Time) -> Result<(), String> {
+        let mut steps = 0;
         while self.now < at {
+            steps += 1;
+            if steps > MAX_TURNS {
+                return Err(format!("a timer is due again and again until {}", seconds(self.now)));
+            }
             let next = self.rest()?;
             self.now = next.max(self.now + Duration::from_micros(1)).min(at);
         }
