@@ -1,6 +1,6 @@
 //! 100 MB through the echo service: the same bytes come back, in order, and then the FIN.
 
-use crate::common::{ECHO, Process, ask, both, connect, metrics};
+use crate::common::{ECHO, ask, both, connect, metrics};
 use crate::tools::{rig_with, serve};
 use finwheel::rig::{Rig, RigConfig};
 use finwheel::service::pattern;
@@ -49,7 +49,7 @@ fn echo(rig: &Rig, to: SocketAddr, total: u64) -> Duration {
 }
 
 /// Runs [`echo`] and says how fast it was, and what was sent again on the way.
-fn report(rig: &Rig, _p: &Process, to: SocketAddr, total: u64, what: &str) {
+fn report(rig: &Rig, to: SocketAddr, total: u64, what: &str) {
     let took = echo(rig, to, total);
     let rate = total as f64 / took.as_secs_f64() / 1e6;
     println!("{what}: {} MB to {to} and back in {took:?}, {rate:.1} MB/s each way", total / MB);
@@ -65,24 +65,24 @@ fn report(rig: &Rig, _p: &Process, to: SocketAddr, total: u64, what: &str) {
 #[test]
 fn a_hundred_megabytes_come_back_over_ipv4_and_ipv6() {
     let rig = rig_with!(RigConfig::default(),);
-    let p = serve(&rig);
+    let _p = serve(&rig);
     for to in both(&rig, ECHO) {
-        report(&rig, &p, to, 100 * MB, "no loss");
+        report(&rig, to, 100 * MB, "no loss");
     }
 }
 
 #[test]
 fn megabytes_come_back_with_one_percent_of_loss() {
     let rig = rig_with!(RigConfig::default(), "nft");
-    let p = serve(&rig);
+    let _p = serve(&rig);
     rig.loss(1.0).unwrap();
-    report(&rig, &p, both(&rig, ECHO)[0], 10 * MB, "1 % loss");
+    report(&rig, both(&rig, ECHO)[0], 10 * MB, "1 % loss");
 }
 
 #[test]
 fn megabytes_come_back_with_five_percent_of_loss() {
     let rig = rig_with!(RigConfig::default(), "nft");
-    let p = serve(&rig);
+    let _p = serve(&rig);
     rig.loss(5.0).unwrap();
-    report(&rig, &p, both(&rig, ECHO)[1], MB, "5 % loss");
+    report(&rig, both(&rig, ECHO)[1], MB, "5 % loss");
 }

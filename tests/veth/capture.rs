@@ -55,7 +55,8 @@ impl Capture {
         while !std::fs::read_to_string(&said).unwrap().contains("listening on") {
             assert!(
                 tcpdump.wait(Duration::from_millis(5)).is_none() && Instant::now() < end,
-                "tcpdump: {said:?}"
+                "tcpdump: {}",
+                std::fs::read_to_string(&said).unwrap()
             );
         }
         Self { tcpdump, dir }
