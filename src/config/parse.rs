@@ -4,9 +4,9 @@
 
 use super::reader::{self, Fault, Place, Reader, Section, Span};
 use super::schema::{
-    BodySource, Config, Cores, DrainConfig, HttpConfig, Idle, InterfaceConfig, ListenerConfig, LogConfig,
-    LogFormat, LogLevel, MetricsConfig, Mode, Queues, ServiceConfig, TcpConfig, WorkerConfig, ZeroCopy,
-    bounds,
+    BodySource, Config, Congestion, Cores, DrainConfig, HttpConfig, Idle, InterfaceConfig, ListenerConfig,
+    LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, Queues, ServiceConfig, TcpConfig, WorkerConfig,
+    ZeroCopy, bounds,
 };
 use super::units::format_size;
 use std::collections::HashSet;
@@ -14,6 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// The words of `congestion`.
+const CONGESTION: [(&str, Congestion); 2] = [("cubic", Congestion::Cubic), ("newreno", Congestion::NewReno)];
 
 /// Reads a whole configuration. `dir` is where relative paths start.
 pub fn config(r: &mut Reader<'_>, dir: &Path) -> Config {
@@ -142,6 +145,7 @@ fn tcp(s: &mut Section<'_, '_, '_>, c: &mut TcpConfig) {
     s.duration("give_up", &mut c.give_up, &bounds::GIVE_UP);
     s.integer("syn_retries", &mut c.syn_retries, &bounds::SYN_RETRIES, "");
     s.duration_or_off("idle", &mut c.idle, &bounds::IDLE);
+    s.choice("congestion", &mut c.congestion, &CONGESTION);
     s.size("send_buffer", &mut c.send_buffer, &bounds::BUFFER);
     s.size("receive_buffer", &mut c.receive_buffer, &bounds::BUFFER);
     if let Some(mss) = s.take("mss", |v| {
@@ -239,7 +243,7 @@ fn listener<'t>(
     tcp: &TcpConfig,
     dir: &Path,
 ) -> ListenerConfig {
-    let mut c = ListenerConfig { idle: tcp.idle, ..ListenerConfig::default() };
+    let mut c = ListenerConfig { idle: tcp.idle, congestion: tcp.congestion, ..ListenerConfig::default() };
     let mut s = r.section(place, Some(table), header);
     match s.take("name", listener_name) {
         Some(name) => c.name = name,
@@ -269,6 +273,7 @@ fn listener<'t>(
         s.missing("service", "what answers: service = \"echo\", \"discard\" or \"http\"");
     }
     s.duration_or_off("idle", &mut c.idle, &bounds::IDLE);
+    s.choice("congestion", &mut c.congestion, &CONGESTION);
     s.size("linger_bytes", &mut c.linger_bytes, &bounds::LINGER_BYTES);
     s.duration("linger_time", &mut c.linger_time, &bounds::LINGER_TIME);
     let found = self::table(&mut s, "http");

@@ -95,6 +95,16 @@ pub enum Cores {
     List(Vec<u32>),
 }
 
+/// How fast connections send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 5681.
+    NewReno,
+}
+
 /// What a worker without work does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
@@ -152,6 +162,8 @@ pub struct TcpConfig {
     pub syn_retries: u8,
     /// Connections without data for this long are closed; `None` for never. Listeners may differ.
     pub idle: Option<Duration>,
+    /// How connections send, where a listener does not say.
+    pub congestion: Congestion,
     /// Most bytes a connection queues for sending.
     pub send_buffer: u32,
     /// Most bytes a connection holds unread; also its receive window.
@@ -177,6 +189,7 @@ impl Default for TcpConfig {
             give_up: Duration::from_secs(100),
             syn_retries: 5,
             idle: None,
+            congestion: Congestion::Cubic,
             send_buffer: 64 << 10,
             receive_buffer: 64 << 10,
             mss: None,
@@ -203,6 +216,8 @@ pub struct ListenerConfig {
     pub linger_bytes: u64,
     /// Longest time of a lingering close.
     pub linger_time: Duration,
+    /// How fast its connections send.
+    pub congestion: Congestion,
 }
 
 impl Default for ListenerConfig {
@@ -214,6 +229,7 @@ impl Default for ListenerConfig {
             idle: None,
             linger_bytes: 64 << 10,
             linger_time: Duration::from_secs(2),
+            congestion: Congestion::Cubic,
         }
     }
 }

@@ -111,7 +111,12 @@ fn the_manual_documents_every_key_and_no_other() {
     let all: BTreeSet<_> = active.union(&commented).cloned().collect();
     assert_eq!(known, all);
     assert!(known.len() > 35, "{}", known.len());
-    let alternatives = [("listener", "addresses"), ("listener", "idle"), ("listener.http", "file")];
+    let alternatives = [
+        ("listener", "addresses"),
+        ("listener", "congestion"),
+        ("listener", "idle"),
+        ("listener.http", "file"),
+    ];
     assert_eq!(commented, alternatives.map(|(t, k)| (t.to_owned(), k.to_owned())).into());
 }
 
@@ -311,6 +316,16 @@ fn listeners_inherit_and_override_the_idle_limit() {
     let c = ok(&format!("{MINIMAL}{two}")).config;
     assert_eq!(c.listeners[0].idle, Some(Duration::from_secs(9)));
     assert_eq!(c.listeners[1].idle, None);
+}
+
+#[test]
+fn listeners_inherit_and_override_congestion_control() {
+    let two = "[tcp]\ncongestion = \"newreno\"\n[[listener]]\nname = \"b\"\naddress = \"[::]:7\"\nservice = \"discard\"\ncongestion = \"cubic\"\n";
+    let c = ok(&format!("{MINIMAL}{two}")).config;
+    assert_eq!(c.listeners[0].congestion, Congestion::NewReno);
+    assert_eq!(c.listeners[1].congestion, Congestion::Cubic);
+    let one = error("[tcp]\ncongestion = \"reno\"\n");
+    assert!(format!("{one:?}").contains("newreno"), "{one:?}");
 }
 
 #[test]

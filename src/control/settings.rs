@@ -10,6 +10,7 @@ use crate::shard::Capacity;
 use crate::shard::worker::Idle;
 use crate::tcp::TcpConfig;
 use crate::tcp::config::Limits;
+use crate::tcp::congestion::Algorithm;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -192,6 +193,10 @@ fn listener(l: &config::ListenerConfig, connections: usize) -> ListenerSettings 
             // The schema's bound is 1 GiB.
             linger_bytes: u32::try_from(l.linger_bytes).unwrap_or(u32::MAX),
             linger_time: l.linger_time,
+            congestion: match l.congestion {
+                config::Congestion::Cubic => Algorithm::Cubic,
+                config::Congestion::NewReno => Algorithm::NewReno,
+            },
         },
     }
 }
@@ -223,11 +228,11 @@ mod tests {
         let text = "[interface]\nname = \"eth7\"\nqueues = [1]\nmode = \"native\"\nzero_copy = \"off\"\nring_size = 256\n\
             frames = 1024\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
             time_wait = 1103\nchunks = 104\n[tcp]\ntime_wait = \"1s\"\nfin_wait_2 = \"2s\"\nclose_wait = \"3s\"\n\
-            give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\n\
+            give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\ncongestion = \"newreno\"\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\n\
             mss = 1111\nttl = 12\nrst_budget = 13\nchallenge_ack_per_conn = 14\ndelayed_ack = \"15ms\"\n\
             [[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n\
             [[listener]]\nname = \"b\"\naddress = \"[::]:8\"\nservice = \"http\"\nidle = \"16s\"\n\
-            linger_bytes = \"17B\"\nlinger_time = \"18s\"\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
+            linger_bytes = \"17B\"\nlinger_time = \"18s\"\ncongestion = \"cubic\"\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
         let config = crate::config::from_text(text, Path::new("t.toml")).unwrap().config;
         let s = Settings::from_config(&config);
         let secs = Duration::from_secs;
@@ -255,9 +260,14 @@ mod tests {
         };
         assert_eq!(s.tcp, tcp);
         let [a, b] = &s.listeners[..] else { panic!("{:?}", s.listeners) };
-        let limits = |idle, linger_bytes, linger_time| Limits { idle, linger_bytes, linger_time };
-        assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2)));
-        assert_eq!(b.limits, limits(secs(16), 17, secs(18)));
+        let limits = |idle, linger_bytes, linger_time, congestion| Limits {
+            idle,
+            linger_bytes,
+            linger_time,
+            congestion,
+        };
+        assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2), Algorithm::NewReno));
+        assert_eq!(b.limits, limits(secs(16), 17, secs(18), Algorithm::Cubic));
         assert_eq!((a.kind, b.kind), ("echo", "http"));
         assert_eq!(b.addresses, ["[::]:8".parse().unwrap()]);
         assert_eq!(s.metrics, Some("127.0.0.1:19".parse().unwrap()));

@@ -146,6 +146,18 @@ impl ChunkPool {
         &mut self.meta[id as usize]
     }
 
+    /// All bytes of a chunk, for an owner that keeps count itself of what it uses.
+    pub(super) fn whole(&self, id: u32) -> &[u8] {
+        let base = id as usize * CHUNK_BYTES;
+        &self.bytes[base..base + CHUNK_BYTES]
+    }
+
+    /// As [`whole`](Self::whole), to write.
+    pub(super) fn whole_mut(&mut self, id: u32) -> &mut [u8] {
+        let base = id as usize * CHUNK_BYTES;
+        &mut self.bytes[base..base + CHUNK_BYTES]
+    }
+
     /// The bytes in use of a chunk.
     pub(super) fn data(&self, id: u32) -> &[u8] {
         let m = self.meta(id);

@@ -1,5 +1,6 @@
 //! What the protocol can be told: plain values, validated by `config`.
 
+use super::congestion::Algorithm;
 use std::time::Duration;
 
 /// Settings of the TCP engine, shared by all connections of a worker.
@@ -46,12 +47,18 @@ pub struct Limits {
     pub linger_bytes: u32,
     /// How long a lingering close reads and discards.
     pub linger_time: Duration,
+    /// How fast its connections send.
+    pub congestion: Algorithm,
 }
 
 impl Limits {
     /// For services that set none.
-    pub const DEFAULT: Self =
-        Self { idle: Duration::ZERO, linger_bytes: 1024 * 1024, linger_time: Duration::from_secs(30) };
+    pub const DEFAULT: Self = Self {
+        idle: Duration::ZERO,
+        linger_bytes: 1024 * 1024,
+        linger_time: Duration::from_secs(30),
+        congestion: Algorithm::Cubic,
+    };
 }
 
 impl Default for TcpConfig {

@@ -6,11 +6,13 @@
 
 use super::chunk::ChunkPool;
 use super::config::TcpConfig;
-use super::congestion::NewReno;
+use super::congestion::{Algorithm, Congestion};
 use super::isn::{Secret, ts_val};
 use super::record::{Cause, ClosePath, CloseRecord, ClosingTimes, First};
+use super::recovery::Recovery;
 use super::recvbuf::RecvBuf;
 use super::rtt::Rtt;
+use super::sack::Scoreboard;
 use super::sendbuf::SendBuf;
 use super::state::{Event, State, Transition, transition};
 use super::state_log::StateLog;
@@ -82,6 +84,8 @@ impl ConnFlags {
     pub const STARVED: u32 = 1 << 21;
     /// Both sides sent the window scale option.
     pub const SCALED: u32 = 1 << 22;
+    /// When last asked for output, it was the congestion window that held data back.
+    pub const LIMITED: u32 = 1 << 23;
 
     /// Whether a flag is set.
     #[must_use]
@@ -159,7 +163,9 @@ pub struct Conn {
     pub(super) rcv_scale: u8,
     /// Largest payload plus options of a segment.
     pub(super) mss: u16,
-    pub(super) congestion: NewReno,
+    pub(super) congestion: Congestion,
+    pub(super) recovery: Recovery,
+    pub(super) scoreboard: Scoreboard,
     pub(super) rtt: Rtt,
     /// The byte whose acknowledgment ends the timed round trip, and when it was sent.
     pub(super) timed_seq: SeqNum,
@@ -282,7 +288,10 @@ impl Conn {
             snd_scale: 0,
             rcv_scale: 0,
             mss,
-            congestion: NewReno::new(mss, iss),
+            // Made anew when the peer's options and the service are known.
+            congestion: Congestion::new(Algorithm::default(), mss),
+            recovery: Recovery::new(iss),
+            scoreboard: Scoreboard::default(),
             rtt: Rtt::default(),
             timed_seq: iss,
             timed_at: now,
@@ -325,7 +334,7 @@ impl Conn {
     /// Takes what the peer's SYN offered: its MSS, and its window shift if both sides scale (RFC 7323 §2.2).
     pub(super) fn set_peer_options(&mut self, mss: Option<u16>, scale: Option<u8>, cfg: &TcpConfig) {
         self.mss = cfg.send_mss(self.tuple.is_v4(), mss);
-        self.congestion = NewReno::new(self.mss, self.iss);
+        self.congestion = Congestion::new(cfg.limits(self.service).congestion, self.mss);
         (self.snd_scale, self.rcv_scale) =
             scale.map_or((0, 0), |s| (s.min(super::config::MAX_WINDOW_SCALE), cfg.window_scale()));
     }
@@ -519,6 +528,7 @@ impl Conn {
     /// Gives all chunks back; the record can then be dropped.
     pub fn release(&mut self, pool: &mut ChunkPool) {
         self.sndbuf.clear(pool);
+        self.scoreboard.clear(pool);
         self.rcvbuf.clear(pool);
     }
 }

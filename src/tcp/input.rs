@@ -5,9 +5,9 @@
 //! is owed), or lets it through to the next. What remains is a [`Delivery`]: in-order bytes for the service, which the
 //! caller hands over and reports back by [`Conn::received`] before it asks for the FIN by [`Conn::take_fin`].
 
-use super::congestion::AckVerdict;
 use super::conn::{Conn, ConnFlags, Env};
 use super::record::{Cause, First};
+use super::recovery::AckNews;
 use super::recvbuf::Refused;
 use super::state::{Event, State};
 use crate::drop::DropReason;
@@ -324,17 +324,20 @@ impl Conn {
             && self.in_flight() > 0
             && self.segment_window(h) == self.snd_wnd;
         self.update_send_window(h);
-        if h.ack.after(self.snd_una) {
+        if h.ack.before(self.snd_una) {
+            return Ok(false);
+        }
+        let news = AckNews {
+            acked: h.ack - self.snd_una,
+            noted: self.scoreboard.bytes(),
+            duplicate,
+            limited: self.window_limited(),
+        };
+        if news.acked > 0 {
             self.acknowledge(env, h);
-            return Ok(true);
         }
-        if duplicate
-            && self.congestion.on_duplicate(self.snd_una, self.snd_max, self.in_flight())
-                == AckVerdict::Retransmit
-        {
-            self.flags.set(ConnFlags::RETRANSMIT);
-        }
-        Ok(false)
+        self.on_loss_news(env, h, news);
+        Ok(news.acked > 0)
     }
 
     /// The window that a segment offers, in bytes: scaled unless it has SYN (RFC 7323 §2.2).
@@ -369,14 +372,9 @@ impl Conn {
         self.rtt.progressed();
         self.snd_una = h.ack;
         self.snd_nxt = self.snd_nxt.max(h.ack);
+        self.scoreboard.ack(env.pool, h.ack);
         self.progress_at = env.now;
-        let flight = self.in_flight();
-        if self.congestion.on_ack(h.ack, acked, flight) == AckVerdict::Retransmit {
-            self.flags.set(ConnFlags::RETRANSMIT);
-        } else {
-            self.flags.clear(ConnFlags::RETRANSMIT);
-        }
-        self.rtx_at = if flight == 0 { Time::NEVER } else { env.now + self.rtt.rto() };
+        self.rtx_at = if self.in_flight() == 0 { Time::NEVER } else { env.now + self.rtt.rto() };
         if fin {
             self.flags.set(ConnFlags::FIN_ACKED);
             self.event(Event::AckOfFin, env);

@@ -7,6 +7,7 @@
 use super::chunk::ChunkPool;
 use super::config::TcpConfig;
 use super::conn::{Conn, ConnFlags, Env};
+use super::recovery::Phase;
 use super::state::State;
 use crate::time::Time;
 use crate::wire::tcp::{MAX_SACK_BLOCKS, Timestamps};
@@ -61,6 +62,28 @@ pub struct Outgoing {
     pub retransmission: Option<Retransmission>,
     /// Set when it is a challenge ACK (RFC 5961).
     pub challenge: bool,
+}
+
+/// What all segments of one visit have in common.
+struct View {
+    /// Sequence number of the first byte in the send buffer.
+    base: SeqNum,
+    /// One past the last byte in the send buffer: the FIN's number.
+    end: SeqNum,
+    /// The service has closed, and our FIN is not acknowledged.
+    fin_due: bool,
+    /// Options of every segment.
+    options: Options,
+    /// Bytes of payload beside them.
+    room: usize,
+}
+
+/// A piece of the stream that becomes a segment.
+struct Piece {
+    seq: SeqNum,
+    len: usize,
+    fin: bool,
+    again: Option<Retransmission>,
 }
 
 impl Conn {
@@ -128,37 +151,122 @@ impl Conn {
 
     /// Data and FIN: first what is to be sent again, then what is new.
     fn next_data(&mut self, env: &Env<'_>) -> Option<Outgoing> {
-        let base = self.data_base();
-        let end = self.data_end();
-        let fin_due = !self.state().can_send() && !self.flags.has(ConnFlags::FIN_ACKED);
         let options = self.options(env);
-        let room = self.room(&options);
+        let view = View {
+            base: self.data_base(),
+            end: self.data_end(),
+            fin_due: !self.state().can_send() && !self.flags.has(ConnFlags::FIN_ACKED),
+            room: self.room(&options),
+            options,
+        };
+        self.next_lost(env, &view)
+            .or_else(|| self.next_in_order(env, &view))
+            .or_else(|| self.next_doubtful(env, &view))
+    }
+
+    /// What is known to be lost: the first hole at once when a loss is found (RFC 5681 §3.2, RFC 6675 §5 step 4.3),
+    /// then, with SACK, the others as far as the window lets them out (NextSeg rule 1).
+    fn next_lost(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
         if self.flags.take(ConnFlags::RETRANSMIT) && self.in_flight() > 0 {
-            let len = self.sndbuf.len().min(room).min((self.snd_max - base) as usize);
-            let fin = fin_due && base + len as u32 == end && self.snd_max.after(end);
-            if len > 0 || fin {
-                self.flags.clear(ConnFlags::TIMING);
-                self.rtx_at = env.now + self.rtt.rto();
-                return Some(self.segment(env, base, 0, len, fin, options, Some(Retransmission::DataFast)));
-            }
+            let hole = self.scoreboard.next_hole(env.pool, v.base, self.snd_max)?;
+            self.rtx_at = env.now + self.rtt.rto();
+            return self.repair(env, v, hole, u32::MAX);
         }
-        if self.snd_nxt.after(end) {
+        if self.recovery.phase != Phase::Sack {
             return None;
         }
-        let offset = self.snd_nxt - base;
+        let hole = self.scoreboard.next_hole(env.pool, self.recovery.high_rxt, self.recovery.lost_edge)?;
+        self.repair(env, v, hole, self.recovery_room())
+    }
+
+    /// With nothing known to be lost and nothing new to send: holes that may yet fill by themselves (NextSeg rule 3),
+    /// and once a recovery the very last segment, behind which nothing comes that could prove it lost (rule 4).
+    fn next_doubtful(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
+        if self.recovery.phase != Phase::Sack {
+            return None;
+        }
+        let highest = self.scoreboard.highest(env.pool).unwrap_or(self.snd_una);
+        if let Some(hole) = self.scoreboard.next_hole(env.pool, self.recovery.high_rxt, highest) {
+            return self.repair(env, v, hole, self.recovery_room());
+        }
+        let (first, end) = self.scoreboard.last_hole(env.pool, self.snd_una, self.snd_max)?;
+        if self.recovery.rescued || end.at_or_before(self.recovery.high_rxt) {
+            return None;
+        }
+        let high_rxt = self.recovery.high_rxt;
+        let out = self.repair(env, v, (first.max(self.tail_from(v, end)), end), self.recovery_room())?;
+        // A rescue does not move HighRxt (RFC 6675 §4).
+        self.recovery.high_rxt = high_rxt;
+        self.recovery.rescued = true;
+        Some(out)
+    }
+
+    /// Where a segment begins that ends at `end`.
+    fn tail_from(&self, v: &View, end: SeqNum) -> SeqNum {
+        let data = end.min(v.end) - v.base;
+        v.base + data.saturating_sub(v.room as u32)
+    }
+
+    /// Bytes that recovery by SACK may send now.
+    fn recovery_room(&self) -> u32 {
+        self.congestion.window().saturating_sub(self.recovery.pipe)
+    }
+
+    /// Sends the beginning of a hole again, if that is at most `most` bytes.
+    fn repair(&mut self, env: &Env<'_>, v: &View, hole: (SeqNum, SeqNum), most: u32) -> Option<Outgoing> {
+        let (seq, hole_end) = hole;
+        let len = (hole_end.min(v.end).bytes_since(seq) as usize).min(v.room);
+        let fin = v.fin_due && seq + len as u32 == v.end && hole_end.after(v.end);
+        let used = len as u32 + u32::from(fin);
+        if used == 0 || used > most {
+            return None;
+        }
+        self.flags.clear(ConnFlags::TIMING);
+        self.recovery.high_rxt = self.recovery.high_rxt.max(seq + used);
+        self.count_recovery(used);
+        if self.rtx_at == Time::NEVER {
+            self.rtx_at = env.now + self.rtt.rto();
+        }
+        let kind = if len == 0 { Retransmission::Fin } else { Retransmission::DataFast };
+        Some(self.segment(env, v, Piece { seq, len, fin, again: Some(kind) }))
+    }
+
+    /// What is next at `snd_nxt`: new, or again after a timeout; what the peer has by then is jumped over.
+    fn next_in_order(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
+        let mut hole_end = None;
+        if self.snd_nxt.before(self.snd_max) && !self.scoreboard.is_empty() {
+            let hole = self.scoreboard.next_hole(env.pool, self.snd_nxt, self.snd_max);
+            self.snd_nxt = hole.map_or(self.snd_max, |h| h.0);
+            hole_end = hole.map(|h| h.1);
+        }
+        if self.snd_nxt.after(v.end) {
+            self.flags.clear(ConnFlags::LIMITED);
+            return None;
+        }
+        let first = self.in_flight() == 0;
+        let offset = self.snd_nxt - v.base;
         let unsent = self.sndbuf.len() - offset as usize;
-        let window = self.snd_wnd.min(self.congestion.window());
-        let mut usable = window.saturating_sub(offset) as usize;
+        if first && unsent > 0 && env.now.since(self.progress_at) > self.rtt.rto() {
+            self.congestion.restart();
+        }
+        let may = self.congestion_window().saturating_sub(self.outstanding(env, offset));
+        let mut usable = self.snd_wnd.saturating_sub(offset).min(may) as usize;
         if offset == 0 && self.flags.has(ConnFlags::FORCE) {
             // The peer took back window that it had offered: what was sent into it is its probe (§3.8.6).
-            usable = usable.max((self.snd_max - base) as usize);
+            usable = usable.max((self.snd_max - v.base) as usize);
         }
-        let len = unsent.min(usable).min(room);
-        let fin = fin_due && len == unsent;
-        if !fin && !self.worth_sending(env.cfg, len, unsent, offset, room) {
-            return None;
-        }
-        if fin && len == 0 && unsent > 0 {
+        let here = hole_end.map_or(unsent, |e| unsent.min(e.min(v.end).bytes_since(self.snd_nxt) as usize));
+        let len = here.min(usable).min(v.room);
+        let fin = v.fin_due && len == unsent && hole_end.is_none_or(|e| e.after(v.end));
+        let closes_hole = hole_end.is_some() && len == here && len > 0;
+        let worth = closes_hole || self.worth_sending(env.cfg, len, unsent, offset, v.room);
+        if (fin && len == 0 && unsent > 0) || (!fin && !worth) {
+            let by_window = may < self.snd_wnd.saturating_sub(offset) && (may as usize) < unsent;
+            if by_window {
+                self.flags.set(ConnFlags::LIMITED)
+            } else {
+                self.flags.clear(ConnFlags::LIMITED)
+            }
             return None;
         }
         self.flags.clear(ConnFlags::FORCE);
@@ -167,7 +275,6 @@ impl Conn {
         let again = seq.before(self.snd_max);
         let kind = if len == 0 { Retransmission::Fin } else { Retransmission::DataTimeout };
         // A timer that runs with nothing in flight is the persist timer's.
-        let first = self.in_flight() == 0;
         if !again {
             if first {
                 self.progress_at = env.now;
@@ -176,10 +283,18 @@ impl Conn {
         }
         self.snd_nxt = new_end;
         self.snd_max = self.snd_max.max(new_end);
+        self.count_recovery(new_end - seq);
         if self.rtx_at == Time::NEVER || again || first {
             self.rtx_at = env.now + self.rtt.rto();
         }
-        Some(self.segment(env, seq, offset as usize, len, fin, options, again.then_some(kind)))
+        Some(self.segment(env, v, Piece { seq, len, fin, again: again.then_some(kind) }))
+    }
+
+    /// Whether the congestion window is what holds the sender back: it had more to send, or it is still doubling and at
+    /// least half of it is in use. Only then does an acknowledgment say that the window could be larger.
+    pub(super) fn window_limited(&self) -> bool {
+        let c = &self.congestion;
+        self.flags.has(ConnFlags::LIMITED) || (c.in_slow_start() && self.in_flight() >= c.window() / 2)
     }
 
     /// Silly-window avoidance and Nagle (§3.8.6.2.1, §3.7.4): full segments, the last piece, or half the largest
@@ -193,17 +308,9 @@ impl Conn {
         full || last || len as u32 >= self.max_snd_wnd / 2 || self.flags.has(ConnFlags::FORCE)
     }
 
-    #[allow(clippy::too_many_arguments)] // One private call site each for new and repeated segments.
-    fn segment(
-        &mut self,
-        env: &Env<'_>,
-        seq: SeqNum,
-        offset: usize,
-        len: usize,
-        fin: bool,
-        options: Options,
-        retransmission: Option<Retransmission>,
-    ) -> Outgoing {
+    fn segment(&mut self, env: &Env<'_>, v: &View, piece: Piece) -> Outgoing {
+        let Piece { seq, len, fin, again: retransmission } = piece;
+        let (offset, options) = ((seq - v.base) as usize, v.options);
         let mut flags = Flags::ACK;
         if fin {
             flags = flags | Flags::FIN;

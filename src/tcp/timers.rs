@@ -104,8 +104,10 @@ impl Conn {
             return;
         }
         // Karn (RFC 6298 §3): what is sent again is not timed. Go back to the first unacknowledged byte; the window of
-        // one segment lets only that out, and what the peer had kept is jumped over by its ACK.
-        self.congestion.on_timeout(self.snd_max, flight, self.rtt.timed_out_before());
+        // one segment lets only that out. What the peer had kept is jumped over by its ACK, or as the scoreboard says.
+        self.congestion.on_timeout(flight, self.rtt.timed_out_before());
+        self.recovery.on_timeout(self.snd_max);
+        self.check_reneging(env);
         self.flags.clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT);
         self.flags.set(ConnFlags::FORCE);
         self.rtt.back_off();

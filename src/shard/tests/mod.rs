@@ -37,6 +37,7 @@ mod closing_loss;
 mod data;
 mod misdirected;
 mod opening;
+mod recovery;
 mod resets;
 mod table;
 mod time_wait;

@@ -1,5 +1,239 @@
 //! Congestion control: how much may be in flight.
+//!
+//! [`Congestion`] is the window and the law by which it grows and shrinks; when a loss is found, and what is sent again,
+//! is the business of [`recovery`](super::recovery), which tells it.
+//!
+//! | law | growth beyond the threshold | reduction |
+//! |---|---|---|
+//! | NewReno (RFC 5681) | a segment a round trip | one half |
+//! | CUBIC (RFC 9438) | a cubic of the time since the last reduction | three tenths |
 
-mod new_reno;
+mod cubic;
 
-pub use new_reno::{AckVerdict, NewReno};
+use crate::time::Time;
+use cubic::Cubic;
+use std::time::Duration;
+
+/// Segments of the initial window (RFC 6928 §2).
+const INITIAL_SEGMENTS: u32 = 10;
+/// Bytes of the initial window where segments are large; two of them may be more (RFC 6928 §2).
+const INITIAL_BYTES: u32 = 14_600;
+/// The largest window there is to fill (RFC 7323 §2.3): more has no use, and the arithmetic stays within 64 bits.
+const MAX_WINDOW: u32 = 1 << 30;
+
+/// Which law a listener's connections follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 5681.
+    NewReno,
+}
+
+/// How the window changes in congestion avoidance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Law {
+    NewReno,
+    Cubic(Cubic),
+}
+
+/// The window of one connection, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Congestion {
+    cwnd: u32,
+    ssthresh: u32,
+    mss: u32,
+    law: Law,
+}
+
+impl Congestion {
+    /// For a connection that sends segments of `mss` bytes.
+    #[must_use]
+    pub fn new(algorithm: Algorithm, mss: u16) -> Self {
+        let law = match algorithm {
+            Algorithm::NewReno => Law::NewReno,
+            Algorithm::Cubic => Law::Cubic(Cubic::default()),
+        };
+        let mss = u32::from(mss);
+        Self { cwnd: initial_window(mss), ssthresh: u32::MAX, mss, law }
+    }
+
+    /// Bytes that may be in flight.
+    #[must_use]
+    pub const fn window(&self) -> u32 {
+        self.cwnd
+    }
+
+    /// Where slow start ends.
+    #[must_use]
+    pub const fn threshold(&self) -> u32 {
+        self.ssthresh
+    }
+
+    /// Bytes of a segment.
+    #[must_use]
+    pub const fn mss(&self) -> u32 {
+        self.mss
+    }
+
+    /// Whether the window grows by what is acknowledged.
+    #[must_use]
+    pub const fn in_slow_start(&self) -> bool {
+        self.cwnd < self.ssthresh
+    }
+
+    /// Recovery says how much may be in flight while it lasts; at least one segment.
+    pub fn set_window(&mut self, cwnd: u32) {
+        self.cwnd = cwnd.clamp(self.mss, MAX_WINDOW);
+    }
+
+    /// `acked` bytes were newly acknowledged, outside of recovery, and the window was what held the sender back.
+    pub fn on_ack(&mut self, acked: u32, now: Time, srtt: Duration) {
+        let cwnd = if self.in_slow_start() {
+            // One segment an acknowledgment (RFC 5681 §3.1; RFC 3465 with L = 1).
+            self.cwnd.saturating_add(acked.min(self.mss))
+        } else {
+            match &mut self.law {
+                Law::NewReno => {
+                    self.cwnd.saturating_add((self.mss.saturating_mul(self.mss) / self.cwnd.max(1)).max(1))
+                }
+                Law::Cubic(c) => c.on_ack(self.cwnd, acked.min(self.cwnd), self.mss, now, srtt),
+            }
+        };
+        self.cwnd = cwnd.min(MAX_WINDOW);
+    }
+
+    /// Something was acknowledged while the sender had less to send than it might: the window is not known to be right
+    /// and stays (RFC 5681 §4.1, RFC 9438 §5.8); the time does not count as growth.
+    pub fn on_unused(&mut self) {
+        if let Law::Cubic(c) = &mut self.law {
+            c.pause();
+        }
+    }
+
+    /// A loss was found with `flight` bytes out: the threshold moves. The window is left to recovery.
+    pub fn on_loss(&mut self, flight: u32) {
+        // What limited transmit let out beyond the window does not count (RFC 3042 §2).
+        let used = flight.min(self.cwnd);
+        self.ssthresh = self.reduced(used);
+    }
+
+    fn reduced(&mut self, used: u32) -> u32 {
+        let to = match &mut self.law {
+            Law::NewReno => used / 2,
+            Law::Cubic(c) => {
+                c.on_loss(used);
+                cubic::reduced(used)
+            }
+        };
+        to.max(2 * self.mss)
+    }
+
+    /// The retransmission timer fired with `flight` bytes out (RFC 5681 §3.1: loss window of one segment).
+    /// `again` says that the same data timed out before: the threshold is then kept.
+    pub fn on_timeout(&mut self, flight: u32, again: bool) {
+        if !again {
+            self.ssthresh = self.reduced(flight.min(MAX_WINDOW));
+        }
+        if let Law::Cubic(c) = &mut self.law {
+            c.on_timeout();
+        }
+        self.cwnd = self.mss;
+    }
+
+    /// Nothing was in flight for longer than the RTO: what the path takes is no longer known, and sending begins with
+    /// the initial window (RFC 5681 §4.1).
+    pub fn restart(&mut self) {
+        self.cwnd = self.cwnd.min(initial_window(self.mss));
+        self.on_unused();
+    }
+}
+
+fn initial_window(mss: u32) -> u32 {
+    (INITIAL_SEGMENTS * mss).min(INITIAL_BYTES.max(2 * mss))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_micros(1_000_000);
+    const RTT: Duration = Duration::from_millis(10);
+
+    fn reno() -> Congestion {
+        Congestion::new(Algorithm::NewReno, 1000)
+    }
+
+    #[test]
+    fn d11_slow_start_then_avoidance() {
+        let mut c = reno();
+        assert_eq!(c.window(), 10_000);
+        c.on_ack(1000, NOW, RTT);
+        assert_eq!(c.window(), 11_000);
+        c.on_timeout(10_000, false);
+        assert_eq!(c.window(), 1000);
+        for _ in 1..=4 {
+            c.on_ack(1000, NOW, RTT);
+        }
+        assert_eq!(c.window(), 5000);
+        c.on_ack(1000, NOW, RTT);
+        assert_eq!(c.window(), 5200, "beyond the threshold a segment per window");
+    }
+
+    #[test]
+    fn d11_the_initial_window_is_that_of_rfc_6928() {
+        for (mss, window) in [(88, 880), (536, 5360), (1460, 14_600), (1461, 14_600), (8960, 17_920)] {
+            for algorithm in [Algorithm::NewReno, Algorithm::Cubic] {
+                assert_eq!(Congestion::new(algorithm, mss).window(), window, "{mss}");
+            }
+        }
+    }
+
+    #[test]
+    fn d09_a_second_timeout_of_the_same_data_keeps_the_threshold() {
+        let mut c = reno();
+        c.on_timeout(20_000, false);
+        c.on_timeout(1000, true);
+        assert_eq!(c.window(), 1000);
+        for _ in 0..9 {
+            c.on_ack(1000, NOW, RTT);
+        }
+        assert_eq!(c.window(), 10_000, "slow start up to half of what was in flight at first");
+        c.on_ack(1000, NOW, RTT);
+        assert_eq!(c.window(), 10_100);
+    }
+
+    #[test]
+    fn d11_the_window_never_wraps_or_reaches_zero() {
+        for algorithm in [Algorithm::NewReno, Algorithm::Cubic] {
+            let mut c = Congestion::new(algorithm, u16::MAX);
+            for _ in 0..100_000 {
+                c.on_ack(u32::MAX, NOW, RTT);
+            }
+            assert_eq!(c.window(), MAX_WINDOW);
+            c.on_loss(u32::MAX);
+            c.set_window(c.threshold());
+            for i in 0..100_000 {
+                c.on_ack(u32::MAX, NOW + Duration::from_secs(i), Duration::from_secs(60));
+                assert!(c.window() >= u32::from(u16::MAX) && c.window() <= MAX_WINDOW);
+            }
+            c.on_loss(0);
+            c.set_window(0);
+            assert_eq!((c.window(), c.threshold()), (65_535, 131_070));
+        }
+    }
+
+    #[test]
+    fn d11_after_idleness_sending_begins_with_the_initial_window() {
+        for algorithm in [Algorithm::NewReno, Algorithm::Cubic] {
+            let mut c = Congestion::new(algorithm, 1000);
+            c.set_window(50_000);
+            c.restart();
+            assert_eq!(c.window(), 10_000);
+            c.set_window(3000);
+            c.restart();
+            assert_eq!(c.window(), 3000, "idleness gives nothing");
+        }
+    }
+}
