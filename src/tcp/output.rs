@@ -79,6 +79,7 @@ struct View {
 }
 
 /// A piece of the stream that becomes a segment.
+#[derive(Clone, Copy)]
 struct Piece {
     seq: SeqNum,
     len: usize,
@@ -165,7 +166,7 @@ impl Conn {
     }
 
     /// What is known to be lost: the first hole at once when a loss is found (RFC 5681 §3.2, RFC 6675 §5 step 4.3),
-    /// then, with SACK, the others as far as the window lets them out (NextSeg rule 1).
+    /// then, with SACK, the others as far as the window lets them out (`NextSeg` rule 1).
     fn next_lost(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
         if self.flags.take(ConnFlags::RETRANSMIT) && self.in_flight() > 0 {
             let hole = self.scoreboard.next_hole(env.pool, v.base, self.snd_max)?;
@@ -179,7 +180,7 @@ impl Conn {
         self.repair(env, v, hole, self.recovery_room())
     }
 
-    /// With nothing known to be lost and nothing new to send: holes that may yet fill by themselves (NextSeg rule 3),
+    /// With nothing known to be lost and nothing new to send: holes that may yet fill by themselves (`NextSeg` rule 3),
     /// and once a recovery the very last segment, behind which nothing comes that could prove it lost (rule 4).
     fn next_doubtful(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
         if self.recovery.phase != Phase::Sack {
@@ -194,17 +195,11 @@ impl Conn {
             return None;
         }
         let high_rxt = self.recovery.high_rxt;
-        let out = self.repair(env, v, (first.max(self.tail_from(v, end)), end), self.recovery_room())?;
+        let out = self.repair(env, v, (first.max(tail_from(v, end)), end), self.recovery_room())?;
         // A rescue does not move HighRxt (RFC 6675 §4).
         self.recovery.high_rxt = high_rxt;
         self.recovery.rescued = true;
         Some(out)
-    }
-
-    /// Where a segment begins that ends at `end`.
-    fn tail_from(&self, v: &View, end: SeqNum) -> SeqNum {
-        let data = end.min(v.end) - v.base;
-        v.base + data.saturating_sub(v.room as u32)
     }
 
     /// Bytes that recovery by SACK may send now.
@@ -263,9 +258,9 @@ impl Conn {
         if (fin && len == 0 && unsent > 0) || (!fin && !worth) {
             let by_window = may < self.snd_wnd.saturating_sub(offset) && (may as usize) < unsent;
             if by_window {
-                self.flags.set(ConnFlags::LIMITED)
+                self.flags.set(ConnFlags::LIMITED);
             } else {
-                self.flags.clear(ConnFlags::LIMITED)
+                self.flags.clear(ConnFlags::LIMITED);
             }
             return None;
         }
@@ -428,6 +423,12 @@ impl Conn {
             self.timed_at = now;
         }
     }
+}
+
+/// Where a segment begins that ends at `end`.
+fn tail_from(v: &View, end: SeqNum) -> SeqNum {
+    let data = end.min(v.end) - v.base;
+    v.base + data.saturating_sub(v.room as u32)
 }
 
 /// Options a data segment can carry: timestamps and three SACK blocks (RFC 2018 §3). There is room for payload beside.

@@ -32,7 +32,7 @@ pub(super) enum Phase {
 pub(super) struct Recovery {
     pub(super) phase: Phase,
     pub(super) dup_acks: u8,
-    /// The rescue retransmission of this recovery has been sent (RFC 6675 §4, NextSeg rule 4).
+    /// The rescue retransmission of this recovery has been sent (RFC 6675 §4, `NextSeg` rule 4).
     pub(super) rescued: bool,
     /// Highest sequence number sent when the last loss was found: one reduction a window.
     pub(super) recover: SeqNum,
@@ -210,7 +210,7 @@ impl Conn {
         }
     }
 
-    /// RFC 6675 §5, steps 1 to 4: three acknowledgments with news, or as much SACKed above the first hole.
+    /// RFC 6675 §5, steps 1 to 4: three acknowledgments with news, or as much `SACKed` above the first hole.
     fn look_for_loss(&mut self, env: &mut Env<'_>, news: AckNews) {
         let r = &self.recovery;
         if self.scoreboard.is_empty() || self.snd_una.before(r.recover) {

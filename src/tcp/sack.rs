@@ -17,7 +17,7 @@ const RANGE_BYTES: usize = 8;
 /// Ranges a scoreboard holds: a flight of twice as many segments with every second one lost. Fewer, and a large
 /// window with scattered loss sends again what arrived; more would need a second chunk.
 pub const MAX_RANGES: usize = CHUNK_BYTES / RANGE_BYTES;
-/// Discontiguous ranges, or segments less one, that must be SACKed above a byte before it counts as lost
+/// Discontiguous ranges, or segments less one, that must be `SACKed` above a byte before it counts as lost
 /// (`DupThresh`, RFC 6675 §2). Lower takes reordering for loss; higher waits longer.
 pub const DUP_THRESHOLD: u8 = 3;
 
@@ -65,6 +65,7 @@ impl Scoreboard {
     }
 
     /// The ranges from low to high; `[first, end)`.
+    #[must_use]
     pub fn ranges<'p>(
         &self,
         pool: &'p ChunkPool,
@@ -209,7 +210,7 @@ impl Scoreboard {
     }
 
     /// What the peer does not have below this is lost (`IsLost`, RFC 6675 §4): three discontiguous ranges, or more than
-    /// two segments of `mss` bytes, are SACKed above it. `una` when nothing is.
+    /// two segments of `mss` bytes, are `SACKed` above it. `una` when nothing is.
     #[must_use]
     pub fn lost_edge(&self, pool: &ChunkPool, una: SeqNum, mss: u32) -> SeqNum {
         let (mut ranges, mut bytes) = (0u8, 0);
