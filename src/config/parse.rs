@@ -131,6 +131,15 @@ fn worker(s: &mut Section<'_, '_, '_>, c: &mut WorkerConfig) {
     s.choice("idle", &mut c.idle, &words);
     s.integer("connections", &mut c.connections, &bounds::CONNECTIONS, "connections");
     s.integer("half_open", &mut c.half_open, &bounds::HALF_OPEN, "half-open connections");
+    if let Some(share) = s.take("half_open_cookies", |v| match v {
+        DeValue::String(text) if text.as_ref() == "off" => Ok(None),
+        _ => reader::integer(v, &bounds::HALF_OPEN_COOKIES, "percent").map(Some).map_err(|mut fault| {
+            fault.help.push_str("; or \"off\"");
+            fault
+        }),
+    }) {
+        c.half_open_cookies = share.map(|percent| percent as u8);
+    }
     s.integer("time_wait", &mut c.time_wait, &bounds::TIME_WAIT_RECORDS, "records");
     s.integer("chunks", &mut c.chunks, &bounds::CHUNKS, "chunks of 2 KiB");
 }

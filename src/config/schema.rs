@@ -113,8 +113,10 @@ pub struct WorkerConfig {
     pub idle: Idle,
     /// Synchronized connections a worker holds.
     pub connections: u32,
-    /// Half-open connections a worker holds; beyond it SYNs are dropped.
+    /// Half-open connections a worker holds.
     pub half_open: u32,
+    /// Percent of `half_open` from which SYNs are answered by cookies; `None` drops what does not fit.
+    pub half_open_cookies: Option<u8>,
     /// `TIME_WAIT` records a worker holds.
     pub time_wait: u32,
     /// Buffer chunks of 2 KiB of a worker.
@@ -131,6 +133,7 @@ impl Default for WorkerConfig {
             idle: Idle::Adaptive,
             connections: 131_072,
             half_open: 16_384,
+            half_open_cookies: Some(75),
             time_wait: 1_048_576,
             chunks: 32_768,
         }
@@ -370,6 +373,9 @@ pub(super) mod bounds {
     pub const CONNECTIONS: RangeInclusive<u64> = 1..=1 << 24;
     /// Half-open connections; without any no handshake could begin.
     pub const HALF_OPEN: RangeInclusive<u64> = 1..=1 << 22;
+    /// Percent of the half-open table before cookies; 0 keeps no half-open connection, 100 leaves no room for pairs that
+    /// are re-opened from `TIME_WAIT`.
+    pub const HALF_OPEN_COOKIES: RangeInclusive<u64> = 0..=100;
     /// `TIME_WAIT` records; 2^27 take about 5 GiB. Fewer than 1024 are evicted before they protect anything.
     pub const TIME_WAIT_RECORDS: RangeInclusive<u64> = 1024..=1 << 27;
     /// Chunks of 2 KiB; 2^23 are 16 GiB.

@@ -121,7 +121,7 @@ impl Settings {
         };
         Self {
             open: open(&c.interface),
-            tcp: tcp(&c.tcp),
+            tcp: TcpConfig { syn_cookies: w.half_open_cookies, ..tcp(&c.tcp) },
             listeners: c.listeners.iter().map(|l| listener(l, capacity.connections)).collect(),
             capacity,
             cores: match &w.cores {
@@ -222,6 +222,7 @@ mod tests {
     fn every_key_reaches_its_place() {
         let text = "[interface]\nname = \"eth7\"\nqueues = [1]\nmode = \"native\"\nzero_copy = \"off\"\nring_size = 256\n\
             frames = 1024\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
+            half_open_cookies = 33\n\
             time_wait = 1103\nchunks = 104\n[tcp]\ntime_wait = \"1s\"\nfin_wait_2 = \"2s\"\nclose_wait = \"3s\"\n\
             give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\n\
             mss = 1111\nttl = 12\nrst_budget = 13\nchallenge_ack_per_conn = 14\ndelayed_ack = \"15ms\"\n\
@@ -244,6 +245,7 @@ mod tests {
             close_wait: secs(3),
             give_up: secs(4),
             syn_retries: 6,
+            syn_cookies: Some(33),
             send_buffer: 8 << 10,
             receive_buffer: 9 << 10,
             mss: Some(1111),

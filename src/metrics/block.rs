@@ -77,6 +77,12 @@ pub struct Counters {
     pub opened_active: u64,
     /// Half-open connections given up.
     pub half_open_given_up: u64,
+    /// SYNs answered by a cookie.
+    pub cookies_sent: u64,
+    /// Connections opened by a cookie that came back.
+    pub cookies_accepted: u64,
+    /// Segments that could have brought a cookie back and did not, or too late.
+    pub cookies_refused: u64,
     /// Closes by path, first, cause.
     pub closes: [[[u64; CAUSES]; FIRSTS]; PATHS],
     /// `TIME_WAIT` records expired.
@@ -130,6 +136,9 @@ impl Default for Counters {
             opened_passive: 0,
             opened_active: 0,
             half_open_given_up: 0,
+            cookies_sent: 0,
+            cookies_accepted: 0,
+            cookies_refused: 0,
             closes: [[[0; CAUSES]; FIRSTS]; PATHS],
             time_wait_expired: 0,
             time_wait_evicted: 0,
@@ -184,6 +193,9 @@ impl Counters {
             opened_passive,
             opened_active,
             half_open_given_up,
+            cookies_sent,
+            cookies_accepted,
+            cookies_refused,
             closes,
             time_wait_expired,
             time_wait_evicted,
@@ -218,6 +230,9 @@ impl Counters {
             (&mut self.opened_passive, opened_passive),
             (&mut self.opened_active, opened_active),
             (&mut self.half_open_given_up, half_open_given_up),
+            (&mut self.cookies_sent, cookies_sent),
+            (&mut self.cookies_accepted, cookies_accepted),
+            (&mut self.cookies_refused, cookies_refused),
             (&mut self.time_wait_expired, time_wait_expired),
             (&mut self.time_wait_evicted, time_wait_evicted),
             (&mut self.time_wait_reopened, time_wait_reopened),

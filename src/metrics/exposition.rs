@@ -313,6 +313,11 @@ fn connections(out: &mut Families, n: &Counters) {
     out.count(&c::OPENED, &["passive"], n.opened_passive);
     out.count(&c::OPENED, &["active"], n.opened_active);
     out.count(&c::HALF_OPEN_GIVEN_UP, &[], n.half_open_given_up);
+    for (event, v) in
+        [("sent", n.cookies_sent), ("accepted", n.cookies_accepted), ("refused", n.cookies_refused)]
+    {
+        out.count(&c::SYN_COOKIES, &[event], v);
+    }
     for (path, by_first) in ClosePath::ALL.iter().zip(&n.closes) {
         for (first, by_cause) in First::ALL.iter().zip(by_first) {
             for (cause, v) in Cause::ALL.iter().zip(by_cause) {

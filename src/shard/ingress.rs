@@ -128,6 +128,7 @@ impl<P: Port> Shard<P> {
             self.on_syn(frame, seg, None);
             return;
         }
+        let Some(frame) = self.try_cookie(frame, seg, None) else { return };
         if hops > 0 && self.pass_on(&frame, hops) {
             self.port.free(frame);
             return;

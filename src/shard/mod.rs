@@ -14,6 +14,7 @@
 
 pub mod budget;
 pub mod bulk_wheel;
+mod cookies;
 mod deliver;
 mod egress;
 mod half_open;
@@ -40,6 +41,7 @@ use crate::tcp::chunk::{CHUNK_BYTES, ChunkPool};
 use crate::tcp::isn::Secret;
 use crate::tcp::state::{Event, State};
 use crate::tcp::state_log::StateLog;
+use crate::tcp::syncookie::SynCookies;
 use crate::time::Time;
 use crate::wire::Endpoint;
 use budget::Budget;
@@ -106,6 +108,7 @@ struct Core {
     now: Time,
     cfg: TcpConfig,
     secret: Secret,
+    cookies: SynCookies,
     tables: Tables,
     pool: ChunkPool,
     log: StateLog,
@@ -185,6 +188,7 @@ impl<P: Port> Shard<P> {
             trace: None,
             ip_id: 0,
             scratch: Box::new([0; CHUNK_BYTES]),
+            cookies: SynCookies::new(&parts.secret, parts.index_key),
             secret: parts.secret,
             cfg: parts.tcp,
         };

@@ -15,6 +15,9 @@ pub struct TcpConfig {
     pub give_up: Duration,
     /// How often a SYN or a SYN-ACK is sent again.
     pub syn_retries: u8,
+    /// Share of the half-open table, in percent, from which SYNs are answered by cookies (RFC 4987 §3.6); 0 is always,
+    /// `None` never.
+    pub syn_cookies: Option<u8>,
     /// Most bytes a connection holds to send, unacknowledged ones included.
     pub send_buffer: u32,
     /// Most bytes a connection holds unread: the window that is offered.
@@ -62,6 +65,7 @@ impl Default for TcpConfig {
             close_wait: Duration::from_secs(300),
             give_up: Duration::from_secs(100),
             syn_retries: 5,
+            syn_cookies: Some(75),
             send_buffer: 256 * 1024,
             receive_buffer: 256 * 1024,
             mtu: 1500,

@@ -83,6 +83,9 @@ impl ConnFlags {
     /// Both sides sent the window scale option.
     pub const SCALED: u32 = 1 << 22;
 
+    /// The handshake was one by cookie: how long it took is not known.
+    pub const COOKIE: u32 = 1 << 23;
+
     /// Whether a flag is set.
     #[must_use]
     pub const fn has(self, f: u32) -> bool {

@@ -134,7 +134,8 @@ impl Conn {
     fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
         // A SYN that was sent again gives no sample, not even by its echo: that may span the peer's own wait.
         let timed = self.flags.has(ConnFlags::TIMING) && self.time_round_trip(env.now, h);
-        self.rtt.handshake_done(timed);
+        // By cookie nothing is known to be lost: the initial RTO stays.
+        self.rtt.handshake_done(timed || self.flags.has(ConnFlags::COOKIE));
         self.rtx_at = Time::NEVER;
         self.progress_at = env.now;
     }

@@ -25,6 +25,7 @@ pub mod sendbuf;
 pub mod state;
 pub mod state_log;
 pub mod syn_rcvd;
+pub mod syncookie;
 pub mod time_wait;
 pub mod timers;
 

@@ -34,6 +34,7 @@ mod closing;
 mod closing_ends;
 mod closing_limits;
 mod closing_loss;
+mod cookies;
 mod data;
 mod misdirected;
 mod opening;
