@@ -248,7 +248,7 @@ fn listener<'t>(
     tcp: &TcpConfig,
     dir: &Path,
 ) -> ListenerConfig {
-    let mut c = ListenerConfig { idle: tcp.idle, ..ListenerConfig::default() };
+    let mut c = ListenerConfig { idle: tcp.idle, give_up: tcp.give_up, ..ListenerConfig::default() };
     let mut s = r.section(place, Some(table), header);
     match s.take("name", listener_name) {
         Some(name) => c.name = name,
@@ -277,9 +277,7 @@ fn listener<'t>(
     if !table.contains_key("service") {
         s.missing("service", "what answers: service = \"echo\", \"discard\" or \"http\"");
     }
-    s.duration_or_off("idle", &mut c.idle, &bounds::IDLE);
-    s.size("linger_bytes", &mut c.linger_bytes, &bounds::LINGER_BYTES);
-    s.duration("linger_time", &mut c.linger_time, &bounds::LINGER_TIME);
+    listener_limits(&mut s, &mut c);
     let found = self::table(&mut s, "http");
     if found.is_some() && kind.is_some_and(|k| k != Kind::Http) {
         s.fault(
@@ -299,6 +297,16 @@ fn listener<'t>(
         Some(Kind::Discard) | None => ServiceConfig::Discard,
     };
     c
+}
+
+fn listener_limits(s: &mut Section<'_, '_, '_>, c: &mut ListenerConfig) {
+    s.duration_or_off("idle", &mut c.idle, &bounds::IDLE);
+    s.size("linger_bytes", &mut c.linger_bytes, &bounds::LINGER_BYTES);
+    s.duration("linger_time", &mut c.linger_time, &bounds::LINGER_TIME);
+    s.duration("give_up", &mut c.give_up, &bounds::GIVE_UP);
+    s.duration_or_off("keepalive_idle", &mut c.keepalive_idle, &bounds::IDLE);
+    s.duration("keepalive_interval", &mut c.keepalive_interval, &bounds::KEEPALIVE_INTERVAL);
+    s.integer("keepalive_probes", &mut c.keepalive_probes, &bounds::KEEPALIVE_PROBES, "probes");
 }
 
 fn listener_name(v: &DeValue<'_>) -> Result<String, Fault> {

@@ -206,6 +206,14 @@ pub struct ListenerConfig {
     pub linger_bytes: u64,
     /// Longest time of a lingering close.
     pub linger_time: Duration,
+    /// Retransmissions without an answer for this long end a connection.
+    pub give_up: Duration,
+    /// A peer that was quiet for this long is asked whether it is there; `None` for never.
+    pub keepalive_idle: Option<Duration>,
+    /// And again after this long without an answer.
+    pub keepalive_interval: Duration,
+    /// So many unanswered questions end the connection.
+    pub keepalive_probes: u8,
 }
 
 impl Default for ListenerConfig {
@@ -217,6 +225,10 @@ impl Default for ListenerConfig {
             idle: None,
             linger_bytes: 64 << 10,
             linger_time: Duration::from_secs(2),
+            give_up: TcpConfig::default().give_up,
+            keepalive_idle: None,
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_probes: 9,
         }
     }
 }
@@ -409,6 +421,11 @@ pub(super) mod bounds {
     pub const LINGER_BYTES: RangeInclusive<u64> = 0..=1 << 30;
     /// Lingering close: 0 does not wait.
     pub const LINGER_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
+    /// Keep-alive: below a second it would be a second retransmission timer.
+    pub const KEEPALIVE_INTERVAL: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(7200);
+    /// Keep-alive: a single lost segment must not look like a dead peer, so two at least.
+    pub const KEEPALIVE_PROBES: RangeInclusive<u64> = 2..=255;
     /// Drain: 0 resets at once; service managers give up long before an hour.
     pub const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
     /// Addresses of all listeners together: the size of the XDP program's table of claims.

@@ -111,7 +111,8 @@ fn the_manual_documents_every_key_and_no_other() {
     let all: BTreeSet<_> = active.union(&commented).cloned().collect();
     assert_eq!(known, all);
     assert!(known.len() > 35, "{}", known.len());
-    let alternatives = [("listener", "addresses"), ("listener", "idle"), ("listener.http", "file")];
+    let alternatives =
+        [("listener", "addresses"), ("listener", "give_up"), ("listener", "idle"), ("listener.http", "file")];
     assert_eq!(commented, alternatives.map(|(t, k)| (t.to_owned(), k.to_owned())).into());
 }
 
@@ -371,6 +372,7 @@ fn every_bound_fits_its_field() {
         (b::SYN_RETRIES, u64::from(u8::MAX)),
         (b::BUFFER, u64::from(u32::MAX)),
         (b::MSS, u64::from(u16::MAX)),
+        (b::KEEPALIVE_PROBES, u64::from(u8::MAX)),
         (b::TTL, u64::from(u8::MAX)),
         (b::RST_BUDGET, u64::from(u32::MAX)),
         (b::CHALLENGE_ACKS, u64::from(u32::MAX)),

@@ -9,7 +9,7 @@ use crate::service::http::{Http, HttpConfig};
 use crate::shard::Capacity;
 use crate::shard::worker::Idle;
 use crate::tcp::TcpConfig;
-use crate::tcp::config::Limits;
+use crate::tcp::config::{KeepAlive, Limits};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -192,6 +192,12 @@ fn listener(l: &config::ListenerConfig, connections: usize) -> ListenerSettings 
             // The schema's bound is 1 GiB.
             linger_bytes: u32::try_from(l.linger_bytes).unwrap_or(u32::MAX),
             linger_time: l.linger_time,
+            give_up: Some(l.give_up),
+            keep_alive: l.keepalive_idle.map(|idle| KeepAlive {
+                idle,
+                interval: l.keepalive_interval,
+                probes: l.keepalive_probes,
+            }),
         },
     }
 }
@@ -228,7 +234,8 @@ mod tests {
             mss = 1111\nttl = 12\nrst_budget = 13\nchallenge_ack_per_conn = 14\ndelayed_ack = \"15ms\"\n\
             [[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n\
             [[listener]]\nname = \"b\"\naddress = \"[::]:8\"\nservice = \"http\"\nidle = \"16s\"\n\
-            linger_bytes = \"17B\"\nlinger_time = \"18s\"\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
+            linger_bytes = \"17B\"\nlinger_time = \"18s\"\ngive_up = \"20s\"\n\
+            keepalive_idle = \"21s\"\nkeepalive_interval = \"22s\"\nkeepalive_probes = 23\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
         let config = crate::config::from_text(text, Path::new("t.toml")).unwrap().config;
         let s = Settings::from_config(&config);
         let secs = Duration::from_secs;
@@ -257,9 +264,16 @@ mod tests {
         };
         assert_eq!(s.tcp, tcp);
         let [a, b] = &s.listeners[..] else { panic!("{:?}", s.listeners) };
-        let limits = |idle, linger_bytes, linger_time| Limits { idle, linger_bytes, linger_time };
-        assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2)));
-        assert_eq!(b.limits, limits(secs(16), 17, secs(18)));
+        let limits = |idle, linger_bytes, linger_time, give_up, keep_alive| Limits {
+            idle,
+            linger_bytes,
+            linger_time,
+            give_up: Some(give_up),
+            keep_alive,
+        };
+        assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2), secs(4), None));
+        let keep_alive = KeepAlive { idle: secs(21), interval: secs(22), probes: 23 };
+        assert_eq!(b.limits, limits(secs(16), 17, secs(18), secs(20), Some(keep_alive)));
         assert_eq!((a.kind, b.kind), ("echo", "http"));
         assert_eq!(b.addresses, ["[::]:8".parse().unwrap()]);
         assert_eq!(s.metrics, Some("127.0.0.1:19".parse().unwrap()));

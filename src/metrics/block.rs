@@ -109,7 +109,13 @@ pub struct Counters {
     pub chunks_total: u64,
     /// ICMP "too big" errors that quote a segment in flight.
     pub icmp_too_big: u64,
-    /// ICMP hard errors that quote a segment in flight; they end nothing.
+    /// Connections whose segments became smaller because a router said so.
+    pub path_mtu_lowered: u64,
+    /// Connections whose segments became smaller because full ones timed out again and again.
+    pub path_black_holes: u64,
+    /// Connections that tried larger segments again.
+    pub path_mtu_raised: u64,
+    /// ICMP hard errors that quote a segment in flight; they end attempts to open only.
     pub icmp_hard: u64,
     /// ICMP soft errors that quote a segment in flight.
     pub icmp_soft: u64,
@@ -152,6 +158,9 @@ impl Default for Counters {
             chunks_used: 0,
             chunks_total: 0,
             icmp_too_big: 0,
+            path_mtu_lowered: 0,
+            path_black_holes: 0,
+            path_mtu_raised: 0,
             icmp_hard: 0,
             icmp_soft: 0,
             transitions: [[0; Event::COUNT]; State::COUNT],
@@ -209,6 +218,9 @@ impl Counters {
             chunks_used,
             chunks_total,
             icmp_too_big,
+            path_mtu_lowered,
+            path_black_holes,
+            path_mtu_raised,
             icmp_hard,
             icmp_soft,
             transitions,
@@ -242,6 +254,9 @@ impl Counters {
             (&mut self.chunks_used, chunks_used),
             (&mut self.chunks_total, chunks_total),
             (&mut self.icmp_too_big, icmp_too_big),
+            (&mut self.path_mtu_lowered, path_mtu_lowered),
+            (&mut self.path_black_holes, path_black_holes),
+            (&mut self.path_mtu_raised, path_mtu_raised),
             (&mut self.icmp_hard, icmp_hard),
             (&mut self.icmp_soft, icmp_soft),
             (&mut self.illegal_transitions, illegal_transitions),

@@ -92,6 +92,10 @@ catalog! {
         "RSTs sent, and RSTs received and accepted.";
     CHALLENGE_ACKS: Counter, Count, "finwheel_challenge_acks_total", [],
         "Challenge ACKs sent (RFC 5961).";
+    ICMP_ERRORS: Counter, Count, "finwheel_icmp_errors_total", ["kind"],
+        "ICMP errors that quote a segment in flight.";
+    PATH_MTU: Counter, Count, "finwheel_path_mtu_changes_total", ["cause"],
+        "Connections whose segment size changed: lowered by a router's word or after timeouts of full segments, or raised.";
     FRAMES: Counter, Count, "finwheel_frames_total", ["direction"],
         "Frames received from and handed to the rings.";
     BYTES: Counter, Bytes, "finwheel_bytes_total", ["direction"],

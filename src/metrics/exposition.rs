@@ -339,6 +339,14 @@ fn connections(out: &mut Families, n: &Counters) {
         }
     }
     out.count(&c::CHALLENGE_ACKS, &[], n.challenge_acks);
+    for (kind, v) in [("too_big", n.icmp_too_big), ("hard", n.icmp_hard), ("soft", n.icmp_soft)] {
+        out.count(&c::ICMP_ERRORS, &[kind], v);
+    }
+    for (cause, v) in
+        [("icmp", n.path_mtu_lowered), ("black_hole", n.path_black_holes), ("raised", n.path_mtu_raised)]
+    {
+        out.count(&c::PATH_MTU, &[cause], v);
+    }
     out.count(&c::ILLEGAL_TRANSITIONS, &[], n.illegal_transitions);
 }
 

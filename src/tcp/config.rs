@@ -49,12 +49,32 @@ pub struct Limits {
     pub linger_bytes: u32,
     /// How long a lingering close reads and discards.
     pub linger_time: Duration,
+    /// As [`TcpConfig::give_up`], for this listener: the local part of the user timeout (RFC 5482 §3).
+    pub give_up: Option<Duration>,
+    /// Keep-alive (RFC 9293 §3.8.4); `None` is off, which is what the RFC asks for unless told otherwise.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+/// How a peer that has been quiet is asked whether it is there (RFC 9293 §3.8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Quiet for this long, it is asked.
+    pub idle: Duration,
+    /// Asked again after this long without an answer.
+    pub interval: Duration,
+    /// Asked in vain so often, it is given up.
+    pub probes: u8,
 }
 
 impl Limits {
     /// For services that set none.
-    pub const DEFAULT: Self =
-        Self { idle: Duration::ZERO, linger_bytes: 1024 * 1024, linger_time: Duration::from_secs(30) };
+    pub const DEFAULT: Self = Self {
+        idle: Duration::ZERO,
+        linger_bytes: 1024 * 1024,
+        linger_time: Duration::from_secs(30),
+        give_up: None,
+        keep_alive: None,
+    };
 }
 
 impl Default for TcpConfig {
@@ -95,6 +115,12 @@ impl TcpConfig {
     #[must_use]
     pub fn limits(&self, service: u16) -> &Limits {
         self.limits.get(usize::from(service)).unwrap_or(&Limits::DEFAULT)
+    }
+
+    /// How long a service's connections retransmit in vain.
+    #[must_use]
+    pub fn patience(&self, service: u16) -> Duration {
+        self.limits(service).give_up.unwrap_or(self.give_up)
     }
 
     /// The MSS option that is offered: what the interface takes, less headers without options (RFC 9293 §3.7.1).

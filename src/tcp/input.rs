@@ -157,6 +157,7 @@ impl Conn {
             return Err(Verdict::Dropped(DropReason::NoAck));
         }
         self.last_rx = env.now;
+        self.keep_probes = 0;
         let acknowledged = self.check_ack(env, h, payload.len())?;
         // Only now: whoever cannot name an acceptable ACK must not move TS.Recent, or PAWS would shut the peer out.
         self.remember_timestamp(env.now, h);

@@ -18,6 +18,7 @@ pub mod conn;
 pub mod input;
 pub mod isn;
 pub mod output;
+pub mod path;
 pub mod record;
 pub mod recvbuf;
 pub mod rtt;

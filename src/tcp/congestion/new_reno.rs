@@ -52,6 +52,16 @@ impl NewReno {
         self.cwnd
     }
 
+    /// Segments are of another size from now on; what was sent up to `max` is sent again for that reason and not for a
+    /// loss, so its duplicates mean none. The window stays (RFC 1191 §6.5), but holds one segment at least.
+    pub fn set_mss(&mut self, mss: u16, max: SeqNum) {
+        self.mss = u32::from(mss);
+        self.cwnd = self.cwnd.max(self.mss);
+        self.recover = max;
+        self.recovering = false;
+        self.dup_acks = 0;
+    }
+
     /// New data up to `ack` was acknowledged, `acked` bytes of it; `flight` bytes remain.
     pub fn on_ack(&mut self, ack: SeqNum, acked: u32, flight: u32) -> AckVerdict {
         self.dup_acks = 0;
