@@ -52,7 +52,7 @@ pub enum DropReason {
     Paws,
     /// A synchronized connection received a segment without ACK.
     NoAck,
-    /// The half-open table is full.
+    /// The half-open table is full, and SYN cookies are off or cannot do (a pair re-opened from `TIME_WAIT`).
     SynTableFull,
     /// The connection table is full.
     ConnTableFull,

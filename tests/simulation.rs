@@ -7,13 +7,21 @@ use finwheel::sim::client::Tally;
 use finwheel::sim::fleet::Fleet;
 use finwheel::sim::world::WorldConfig;
 use finwheel::tcp::TcpConfig;
+use finwheel::tcp::config::Limits;
 use std::time::Duration;
 
 const CONNECTIONS: u64 = 1000;
 const SEEDS: u64 = 200;
 
 fn world(seed: u64, workers: usize, scatter: f64, line: Impairment) -> WorldConfig {
-    let tcp = TcpConfig { give_up: Duration::from_secs(600), syn_retries: 10, ..TcpConfig::default() };
+    // No limit of time may end what loss only holds up: a segment that is lost four times comes after 45 seconds.
+    let patient = Limits { linger_time: Duration::from_secs(600), ..Limits::DEFAULT };
+    let tcp = TcpConfig {
+        give_up: Duration::from_secs(600),
+        syn_retries: 10,
+        limits: vec![patient; 3],
+        ..TcpConfig::default()
+    };
     WorldConfig {
         link: LinkConfig { seed, scatter, log: log_entries(), ..LinkConfig::default() }.both(line),
         workers,

@@ -134,6 +134,15 @@ fn worker(s: &mut Section<'_, '_, '_>, c: &mut WorkerConfig) {
     s.choice("idle", &mut c.idle, &words);
     s.integer("connections", &mut c.connections, &bounds::CONNECTIONS, "connections");
     s.integer("half_open", &mut c.half_open, &bounds::HALF_OPEN, "half-open connections");
+    if let Some(share) = s.take("half_open_cookies", |v| match v {
+        DeValue::String(text) if text.as_ref() == "off" => Ok(None),
+        _ => reader::integer(v, &bounds::HALF_OPEN_COOKIES, "percent").map(Some).map_err(|mut fault| {
+            fault.help.push_str("; or \"off\"");
+            fault
+        }),
+    }) {
+        c.half_open_cookies = share.map(|percent| percent as u8);
+    }
     s.integer("time_wait", &mut c.time_wait, &bounds::TIME_WAIT_RECORDS, "records");
     s.integer("chunks", &mut c.chunks, &bounds::CHUNKS, "chunks of 2 KiB");
 }
@@ -243,7 +252,12 @@ fn listener<'t>(
     tcp: &TcpConfig,
     dir: &Path,
 ) -> ListenerConfig {
-    let mut c = ListenerConfig { idle: tcp.idle, congestion: tcp.congestion, ..ListenerConfig::default() };
+    let mut c = ListenerConfig {
+        idle: tcp.idle,
+        give_up: tcp.give_up,
+        congestion: tcp.congestion,
+        ..ListenerConfig::default()
+    };
     let mut s = r.section(place, Some(table), header);
     match s.take("name", listener_name) {
         Some(name) => c.name = name,
@@ -272,10 +286,8 @@ fn listener<'t>(
     if !table.contains_key("service") {
         s.missing("service", "what answers: service = \"echo\", \"discard\" or \"http\"");
     }
-    s.duration_or_off("idle", &mut c.idle, &bounds::IDLE);
     s.choice("congestion", &mut c.congestion, &CONGESTION);
-    s.size("linger_bytes", &mut c.linger_bytes, &bounds::LINGER_BYTES);
-    s.duration("linger_time", &mut c.linger_time, &bounds::LINGER_TIME);
+    listener_limits(&mut s, &mut c);
     let found = self::table(&mut s, "http");
     if found.is_some() && kind.is_some_and(|k| k != Kind::Http) {
         s.fault(
@@ -295,6 +307,16 @@ fn listener<'t>(
         Some(Kind::Discard) | None => ServiceConfig::Discard,
     };
     c
+}
+
+fn listener_limits(s: &mut Section<'_, '_, '_>, c: &mut ListenerConfig) {
+    s.duration_or_off("idle", &mut c.idle, &bounds::IDLE);
+    s.size("linger_bytes", &mut c.linger_bytes, &bounds::LINGER_BYTES);
+    s.duration("linger_time", &mut c.linger_time, &bounds::LINGER_TIME);
+    s.duration("give_up", &mut c.give_up, &bounds::GIVE_UP);
+    s.duration_or_off("keepalive_idle", &mut c.keepalive_idle, &bounds::IDLE);
+    s.duration("keepalive_interval", &mut c.keepalive_interval, &bounds::KEEPALIVE_INTERVAL);
+    s.integer("keepalive_probes", &mut c.keepalive_probes, &bounds::KEEPALIVE_PROBES, "probes");
 }
 
 fn listener_name(v: &DeValue<'_>) -> Result<String, Fault> {

@@ -123,8 +123,10 @@ pub struct WorkerConfig {
     pub idle: Idle,
     /// Synchronized connections a worker holds.
     pub connections: u32,
-    /// Half-open connections a worker holds; beyond it SYNs are dropped.
+    /// Half-open connections a worker holds.
     pub half_open: u32,
+    /// Percent of `half_open` from which SYNs are answered by cookies; `None` drops what does not fit.
+    pub half_open_cookies: Option<u8>,
     /// `TIME_WAIT` records a worker holds.
     pub time_wait: u32,
     /// Buffer chunks of 2 KiB of a worker.
@@ -141,6 +143,7 @@ impl Default for WorkerConfig {
             idle: Idle::Adaptive,
             connections: 131_072,
             half_open: 16_384,
+            half_open_cookies: Some(75),
             time_wait: 1_048_576,
             chunks: 32_768,
         }
@@ -218,6 +221,14 @@ pub struct ListenerConfig {
     pub linger_time: Duration,
     /// How fast its connections send.
     pub congestion: Congestion,
+    /// Retransmissions without an answer for this long end a connection.
+    pub give_up: Duration,
+    /// A peer that was quiet for this long is asked whether it is there; `None` for never.
+    pub keepalive_idle: Option<Duration>,
+    /// And again after this long without an answer.
+    pub keepalive_interval: Duration,
+    /// So many unanswered questions end the connection.
+    pub keepalive_probes: u8,
 }
 
 impl Default for ListenerConfig {
@@ -230,6 +241,10 @@ impl Default for ListenerConfig {
             linger_bytes: 64 << 10,
             linger_time: Duration::from_secs(2),
             congestion: Congestion::Cubic,
+            give_up: TcpConfig::default().give_up,
+            keepalive_idle: None,
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_probes: 9,
         }
     }
 }
@@ -386,6 +401,9 @@ pub(super) mod bounds {
     pub const CONNECTIONS: RangeInclusive<u64> = 1..=1 << 24;
     /// Half-open connections; without any no handshake could begin.
     pub const HALF_OPEN: RangeInclusive<u64> = 1..=1 << 22;
+    /// Percent of the half-open table before cookies; 0 keeps no half-open connection, 100 leaves no room for pairs that
+    /// are re-opened from `TIME_WAIT`.
+    pub const HALF_OPEN_COOKIES: RangeInclusive<u64> = 0..=100;
     /// `TIME_WAIT` records; 2^27 take about 5 GiB. Fewer than 1024 are evicted before they protect anything.
     pub const TIME_WAIT_RECORDS: RangeInclusive<u64> = 1024..=1 << 27;
     /// Chunks of 2 KiB; 2^23 are 16 GiB.
@@ -419,6 +437,11 @@ pub(super) mod bounds {
     pub const LINGER_BYTES: RangeInclusive<u64> = 0..=1 << 30;
     /// Lingering close: 0 does not wait.
     pub const LINGER_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
+    /// Keep-alive: below a second it would be a second retransmission timer.
+    pub const KEEPALIVE_INTERVAL: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(7200);
+    /// Keep-alive: a single lost segment must not look like a dead peer, so two at least.
+    pub const KEEPALIVE_PROBES: RangeInclusive<u64> = 2..=255;
     /// Drain: 0 resets at once; service managers give up long before an hour.
     pub const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
     /// Addresses of all listeners together: the size of the XDP program's table of claims.

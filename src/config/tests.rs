@@ -114,6 +114,7 @@ fn the_manual_documents_every_key_and_no_other() {
     let alternatives = [
         ("listener", "addresses"),
         ("listener", "congestion"),
+        ("listener", "give_up"),
         ("listener", "idle"),
         ("listener.http", "file"),
     ];
@@ -201,6 +202,8 @@ fn wrong_types_and_ranges_say_what_would_be_right() {
         ("[metrics]\nlisten = \"localhost\"", "is no address", "\"127.0.0.1:9464\""),
         ("[log]\nlevel = 3", "found the whole number 3", "\"warn\""),
         ("[drain]\ndeadline = \"2h\"", "too high", "3600s"),
+        ("[worker]\nhalf_open_cookies = 101", "101 percent is too high", "or \"off\""),
+        ("[worker]\nhalf_open_cookies = \"on\"", "found the string", "or \"off\""),
     ]);
 }
 
@@ -378,11 +381,13 @@ fn every_bound_fits_its_field() {
         (b::FRAMES, u64::from(u32::MAX)),
         (b::CONNECTIONS, u64::from(u32::MAX)),
         (b::HALF_OPEN, u64::from(u32::MAX)),
+        (b::HALF_OPEN_COOKIES, u64::from(u8::MAX)),
         (b::TIME_WAIT_RECORDS, u64::from(u32::MAX)),
         (b::CHUNKS, u64::from(u32::MAX)),
         (b::SYN_RETRIES, u64::from(u8::MAX)),
         (b::BUFFER, u64::from(u32::MAX)),
         (b::MSS, u64::from(u16::MAX)),
+        (b::KEEPALIVE_PROBES, u64::from(u8::MAX)),
         (b::TTL, u64::from(u8::MAX)),
         (b::RST_BUDGET, u64::from(u32::MAX)),
         (b::CHALLENGE_ACKS, u64::from(u32::MAX)),

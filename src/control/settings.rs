@@ -9,7 +9,7 @@ use crate::service::http::{Http, HttpConfig};
 use crate::shard::Capacity;
 use crate::shard::worker::Idle;
 use crate::tcp::TcpConfig;
-use crate::tcp::config::Limits;
+use crate::tcp::config::{KeepAlive, Limits};
 use crate::tcp::congestion::Algorithm;
 use std::fmt;
 use std::net::SocketAddr;
@@ -122,7 +122,7 @@ impl Settings {
         };
         Self {
             open: open(&c.interface),
-            tcp: tcp(&c.tcp),
+            tcp: TcpConfig { syn_cookies: w.half_open_cookies, ..tcp(&c.tcp) },
             listeners: c.listeners.iter().map(|l| listener(l, capacity.connections)).collect(),
             capacity,
             cores: match &w.cores {
@@ -197,6 +197,12 @@ fn listener(l: &config::ListenerConfig, connections: usize) -> ListenerSettings 
                 config::Congestion::Cubic => Algorithm::Cubic,
                 config::Congestion::NewReno => Algorithm::NewReno,
             },
+            give_up: Some(l.give_up),
+            keep_alive: l.keepalive_idle.map(|idle| KeepAlive {
+                idle,
+                interval: l.keepalive_interval,
+                probes: l.keepalive_probes,
+            }),
         },
     }
 }
@@ -227,12 +233,14 @@ mod tests {
     fn every_key_reaches_its_place() {
         let text = "[interface]\nname = \"eth7\"\nqueues = [1]\nmode = \"native\"\nzero_copy = \"off\"\nring_size = 256\n\
             frames = 1024\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
+            half_open_cookies = 33\n\
             time_wait = 1103\nchunks = 104\n[tcp]\ntime_wait = \"1s\"\nfin_wait_2 = \"2s\"\nclose_wait = \"3s\"\n\
             give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\ncongestion = \"newreno\"\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\n\
             mss = 1111\nttl = 12\nrst_budget = 13\nchallenge_ack_per_conn = 14\ndelayed_ack = \"15ms\"\n\
             [[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n\
             [[listener]]\nname = \"b\"\naddress = \"[::]:8\"\nservice = \"http\"\nidle = \"16s\"\n\
-            linger_bytes = \"17B\"\nlinger_time = \"18s\"\ncongestion = \"cubic\"\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
+            linger_bytes = \"17B\"\nlinger_time = \"18s\"\ngive_up = \"20s\"\ncongestion = \"cubic\"\n\
+            keepalive_idle = \"21s\"\nkeepalive_interval = \"22s\"\nkeepalive_probes = 23\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
         let config = crate::config::from_text(text, Path::new("t.toml")).unwrap().config;
         let s = Settings::from_config(&config);
         let secs = Duration::from_secs;
@@ -249,6 +257,7 @@ mod tests {
             close_wait: secs(3),
             give_up: secs(4),
             syn_retries: 6,
+            syn_cookies: Some(33),
             send_buffer: 8 << 10,
             receive_buffer: 9 << 10,
             mss: Some(1111),
@@ -260,14 +269,17 @@ mod tests {
         };
         assert_eq!(s.tcp, tcp);
         let [a, b] = &s.listeners[..] else { panic!("{:?}", s.listeners) };
-        let limits = |idle, linger_bytes, linger_time, congestion| Limits {
+        let limits = |idle, linger_bytes, linger_time, congestion, give_up, keep_alive| Limits {
             idle,
             linger_bytes,
             linger_time,
             congestion,
+            give_up: Some(give_up),
+            keep_alive,
         };
-        assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2), Algorithm::NewReno));
-        assert_eq!(b.limits, limits(secs(16), 17, secs(18), Algorithm::Cubic));
+        assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2), Algorithm::NewReno, secs(4), None));
+        let keep_alive = KeepAlive { idle: secs(21), interval: secs(22), probes: 23 };
+        assert_eq!(b.limits, limits(secs(16), 17, secs(18), Algorithm::Cubic, secs(20), Some(keep_alive)));
         assert_eq!((a.kind, b.kind), ("echo", "http"));
         assert_eq!(b.addresses, ["[::]:8".parse().unwrap()]);
         assert_eq!(s.metrics, Some("127.0.0.1:19".parse().unwrap()));

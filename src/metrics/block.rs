@@ -77,6 +77,12 @@ pub struct Counters {
     pub opened_active: u64,
     /// Half-open connections given up.
     pub half_open_given_up: u64,
+    /// SYNs answered by a cookie.
+    pub cookies_sent: u64,
+    /// Connections opened by a cookie that came back.
+    pub cookies_accepted: u64,
+    /// Segments that could have brought a cookie back and did not, or too late.
+    pub cookies_refused: u64,
     /// Closes by path, first, cause.
     pub closes: [[[u64; CAUSES]; FIRSTS]; PATHS],
     /// `TIME_WAIT` records expired.
@@ -103,7 +109,13 @@ pub struct Counters {
     pub chunks_total: u64,
     /// ICMP "too big" errors that quote a segment in flight.
     pub icmp_too_big: u64,
-    /// ICMP hard errors that quote a segment in flight; they end nothing.
+    /// Connections whose segments became smaller because a router said so.
+    pub path_mtu_lowered: u64,
+    /// Connections whose segments became smaller because full ones timed out again and again.
+    pub path_black_holes: u64,
+    /// Connections that tried larger segments again.
+    pub path_mtu_raised: u64,
+    /// ICMP hard errors that quote a segment in flight; they end attempts to open only.
     pub icmp_hard: u64,
     /// ICMP soft errors that quote a segment in flight.
     pub icmp_soft: u64,
@@ -130,6 +142,9 @@ impl Default for Counters {
             opened_passive: 0,
             opened_active: 0,
             half_open_given_up: 0,
+            cookies_sent: 0,
+            cookies_accepted: 0,
+            cookies_refused: 0,
             closes: [[[0; CAUSES]; FIRSTS]; PATHS],
             time_wait_expired: 0,
             time_wait_evicted: 0,
@@ -143,6 +158,9 @@ impl Default for Counters {
             chunks_used: 0,
             chunks_total: 0,
             icmp_too_big: 0,
+            path_mtu_lowered: 0,
+            path_black_holes: 0,
+            path_mtu_raised: 0,
             icmp_hard: 0,
             icmp_soft: 0,
             transitions: [[0; Event::COUNT]; State::COUNT],
@@ -184,6 +202,9 @@ impl Counters {
             opened_passive,
             opened_active,
             half_open_given_up,
+            cookies_sent,
+            cookies_accepted,
+            cookies_refused,
             closes,
             time_wait_expired,
             time_wait_evicted,
@@ -197,6 +218,9 @@ impl Counters {
             chunks_used,
             chunks_total,
             icmp_too_big,
+            path_mtu_lowered,
+            path_black_holes,
+            path_mtu_raised,
             icmp_hard,
             icmp_soft,
             transitions,
@@ -218,6 +242,9 @@ impl Counters {
             (&mut self.opened_passive, opened_passive),
             (&mut self.opened_active, opened_active),
             (&mut self.half_open_given_up, half_open_given_up),
+            (&mut self.cookies_sent, cookies_sent),
+            (&mut self.cookies_accepted, cookies_accepted),
+            (&mut self.cookies_refused, cookies_refused),
             (&mut self.time_wait_expired, time_wait_expired),
             (&mut self.time_wait_evicted, time_wait_evicted),
             (&mut self.time_wait_reopened, time_wait_reopened),
@@ -227,6 +254,9 @@ impl Counters {
             (&mut self.chunks_used, chunks_used),
             (&mut self.chunks_total, chunks_total),
             (&mut self.icmp_too_big, icmp_too_big),
+            (&mut self.path_mtu_lowered, path_mtu_lowered),
+            (&mut self.path_black_holes, path_black_holes),
+            (&mut self.path_mtu_raised, path_mtu_raised),
             (&mut self.icmp_hard, icmp_hard),
             (&mut self.icmp_soft, icmp_soft),
             (&mut self.illegal_transitions, illegal_transitions),

@@ -70,8 +70,10 @@ catalog! {
         "Connections opened: passive by peers, active from here.";
     HALF_OPEN_GIVEN_UP: Counter, Count, "finwheel_half_open_given_up_total", [],
         "Half-open connections given up because the handshake was never completed.";
+    SYN_COOKIES: Counter, Count, "finwheel_syn_cookies_total", ["event"],
+        "SYNs answered by a cookie, connections opened by one, and segments refused that brought none.";
     HANDSHAKE_DURATION: Histogram, Seconds, "finwheel_handshake_duration_seconds", [],
-        "Time from a SYN to the acknowledgment of its SYN-ACK.";
+        "Time from a SYN to the acknowledgment of its SYN-ACK (unknown, so not counted, after a cookie).";
     CLOSES: Counter, Count, "finwheel_closes_total", ["path", "first", "cause"],
         "Connections ended, by how they closed, who was first, and why; combinations that occurred.";
     CLOSE_DURATION: Histogram, Seconds, "finwheel_close_duration_seconds", ["path"],
@@ -90,6 +92,10 @@ catalog! {
         "RSTs sent, and RSTs received and accepted.";
     CHALLENGE_ACKS: Counter, Count, "finwheel_challenge_acks_total", [],
         "Challenge ACKs sent (RFC 5961).";
+    ICMP_ERRORS: Counter, Count, "finwheel_icmp_errors_total", ["kind"],
+        "ICMP errors that quote a segment in flight.";
+    PATH_MTU: Counter, Count, "finwheel_path_mtu_changes_total", ["cause"],
+        "Connections whose segment size changed: lowered by a router's word or after timeouts of full segments, or raised.";
     FRAMES: Counter, Count, "finwheel_frames_total", ["direction"],
         "Frames received from and handed to the rings.";
     BYTES: Counter, Bytes, "finwheel_bytes_total", ["direction"],

@@ -313,6 +313,11 @@ fn connections(out: &mut Families, n: &Counters) {
     out.count(&c::OPENED, &["passive"], n.opened_passive);
     out.count(&c::OPENED, &["active"], n.opened_active);
     out.count(&c::HALF_OPEN_GIVEN_UP, &[], n.half_open_given_up);
+    for (event, v) in
+        [("sent", n.cookies_sent), ("accepted", n.cookies_accepted), ("refused", n.cookies_refused)]
+    {
+        out.count(&c::SYN_COOKIES, &[event], v);
+    }
     for (path, by_first) in ClosePath::ALL.iter().zip(&n.closes) {
         for (first, by_cause) in First::ALL.iter().zip(by_first) {
             for (cause, v) in Cause::ALL.iter().zip(by_cause) {
@@ -334,6 +339,14 @@ fn connections(out: &mut Families, n: &Counters) {
         }
     }
     out.count(&c::CHALLENGE_ACKS, &[], n.challenge_acks);
+    for (kind, v) in [("too_big", n.icmp_too_big), ("hard", n.icmp_hard), ("soft", n.icmp_soft)] {
+        out.count(&c::ICMP_ERRORS, &[kind], v);
+    }
+    for (cause, v) in
+        [("icmp", n.path_mtu_lowered), ("black_hole", n.path_black_holes), ("raised", n.path_mtu_raised)]
+    {
+        out.count(&c::PATH_MTU, &[cause], v);
+    }
     out.count(&c::ILLEGAL_TRANSITIONS, &[], n.illegal_transitions);
 }
 

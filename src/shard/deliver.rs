@@ -222,7 +222,9 @@ impl Core {
             self.block.counters.opened_active += 1;
         } else {
             self.block.counters.opened_passive += 1;
-            self.block.histograms.record_handshake(conn.handshake_time());
+            if !conn.flags.has(ConnFlags::COOKIE) {
+                self.block.histograms.record_handshake(conn.handshake_time());
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::port::{Frame, Port};
 use crate::tcp::conn::{Conn, ConnFlags, Env};
-use crate::tcp::record::Cause;
+use crate::tcp::record::{Cause, ClosePath};
 use crate::tcp::state::State;
 use crate::wire::{Emit, Header, L2, Tuple};
 
@@ -41,6 +41,16 @@ impl Core {
             port.free(frame);
             self.block.counters.drop_frame(DropReason::NoFrame);
             false
+        }
+    }
+
+    /// Puts a connection into the output queue, once.
+    pub(super) fn queue(&mut self, key: u32) {
+        if let Some(conn) = self.tables.conns.get_mut(key)
+            && !conn.flags.has(ConnFlags::QUEUED)
+        {
+            conn.flags.set(ConnFlags::QUEUED);
+            self.pending.push_back(key);
         }
     }
 
@@ -135,14 +145,8 @@ impl<P: Port> Shard<P> {
         frame
     }
 
-    /// Puts a connection into the output queue, once.
     fn queue(&mut self, key: u32) {
-        if let Some(conn) = self.core.tables.conns.get_mut(key)
-            && !conn.flags.has(ConnFlags::QUEUED)
-        {
-            conn.flags.set(ConnFlags::QUEUED);
-            self.core.pending.push_back(key);
-        }
+        self.core.queue(key);
     }
 
     /// Asks waiting connections again, up to `budget` of them. Returns whether any was asked.
@@ -192,7 +196,8 @@ impl<P: Port> Shard<P> {
             if self.core.send_bare(&mut self.port, f, conn.l2, &conn.tuple, &header) {
                 self.core.block.counters.resets_sent[reset_cause(record.cause) as usize] += 1;
             }
-        } else if record.cause == Cause::PeerReset || record.cause == Cause::Refused {
+        } else if record.path == ClosePath::Reset && matches!(record.cause, Cause::PeerReset | Cause::Refused)
+        {
             self.core.block.counters.resets_received[ResetCause::Established as usize] += 1;
         }
         self.core.report_close(&mut conn, &record);

@@ -23,11 +23,21 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         }
+        // An ISN above the old one cannot be a cookie: a pair that is opened again takes of the room that is left.
+        if iss_floor.is_none() && core.wants_cookie() {
+            self.answer_by_cookie(frame, seg);
+            return;
+        }
         let isn = core.secret.isn(&seg.tuple, core.now);
         let iss = iss_floor.map_or(isn, |floor| isn.max(floor));
         let mut half = SynRcvd::new(seg, listener, iss, core.now);
         half.traced = core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple));
         let Some(key) = core.tables.add_half(half) else {
+            if iss_floor.is_none() && core.cfg.syn_cookies.is_some() {
+                // The index is full, though the table is not.
+                self.answer_by_cookie(frame, seg);
+                return;
+            }
             core.block.counters.drop_frame(DropReason::SynTableFull);
             self.port.free(frame);
             return;
@@ -102,6 +112,9 @@ impl<P: Port> Shard<P> {
                 }
             }
             HalfVerdict::Reset(seq) => {
+                // The peer may answer a cookie, sent before there was room for the record of its second SYN.
+                let Some(frame) = self.try_cookie(frame, seg, Some(key)) else { return };
+                let core = &mut self.core;
                 core.block.counters.drop_frame(DropReason::BadAck);
                 self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
             }

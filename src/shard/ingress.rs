@@ -156,6 +156,7 @@ impl<P: Port> Shard<P> {
             self.on_syn(frame, seg, None);
             return;
         }
+        let Some(frame) = self.try_cookie(frame, seg, None) else { return };
         if route.hops > 0 && self.pass_on(&frame, route) {
             self.port.free(frame);
             return;
@@ -292,23 +293,42 @@ impl Core {
         }
     }
 
-    /// An ICMP error: believed only when it quotes a sequence number in flight (RFC 5927 §4.1). None of them ends a
-    /// synchronized connection (RFC 5927 §5); a refused active open ends by its own retries.
+    /// An ICMP error: believed only when it quotes a sequence number in flight (RFC 5927 §4.1). What it makes a connection
+    /// say is said later in the turn.
     fn on_icmp(&mut self, e: &IcmpError) {
         let hash = self.tables.hash(&e.tuple);
-        let ours = match self.tables.find(hash, &e.tuple) {
-            Found::Conn(key) => self.tables.conns.get_mut(key).is_some_and(|c| c.quotes_flight(e.seq)),
-            Found::Half(key) => self.tables.half.get(key).is_some_and(|r| r.iss == e.seq),
-            Found::Wait(_) | Found::Nothing => false,
+        let key = match self.tables.find(hash, &e.tuple) {
+            Found::Conn(key) => {
+                self.tables.conns.get(key).filter(|c| c.quotes_flight(e.seq)).map(|_| Some(key))
+            }
+            Found::Half(key) => self.tables.half.get(key).filter(|r| r.iss == e.seq).map(|_| None),
+            Found::Wait(_) | Found::Nothing => None,
         };
-        if !ours {
+        let Some(key) = key else {
             self.block.counters.drop_frame(DropReason::IcmpNotOurs);
             return;
-        }
+        };
+        let counters = &mut self.block.counters;
         match e.kind {
-            IcmpKind::TooBig { .. } => self.block.counters.icmp_too_big += 1,
-            IcmpKind::Hard => self.block.counters.icmp_hard += 1,
-            IcmpKind::Soft => self.block.counters.icmp_soft += 1,
+            IcmpKind::TooBig { .. } => counters.icmp_too_big += 1,
+            IcmpKind::Hard => counters.icmp_hard += 1,
+            IcmpKind::Soft => counters.icmp_soft += 1,
+        }
+        let Some((key, conn)) = key.and_then(|k| self.tables.conns.get_mut(k).map(|c| (k, c))) else {
+            return;
+        };
+        let mut env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
+        let has_effect = match e.kind {
+            IcmpKind::TooBig { mtu } => {
+                let lowered = conn.packet_too_big(&env, e.seq, mtu);
+                counters.path_mtu_lowered += u64::from(lowered);
+                lowered
+            }
+            IcmpKind::Hard => conn.unreachable(&mut env),
+            IcmpKind::Soft => false,
+        };
+        if has_effect {
+            self.queue(key);
         }
     }
 }

@@ -15,6 +15,7 @@
 pub mod budget;
 pub mod bulk_wheel;
 mod by_hand;
+mod cookies;
 mod deliver;
 mod egress;
 mod half_open;
@@ -41,6 +42,7 @@ use crate::tcp::chunk::{CHUNK_BYTES, ChunkPool};
 use crate::tcp::isn::Secret;
 use crate::tcp::state::{Event, State};
 use crate::tcp::state_log::StateLog;
+use crate::tcp::syncookie::SynCookies;
 use crate::time::Time;
 use crate::wire::Endpoint;
 use budget::Budget;
@@ -107,6 +109,7 @@ struct Core {
     now: Time,
     cfg: TcpConfig,
     secret: Secret,
+    cookies: SynCookies,
     tables: Tables,
     pool: ChunkPool,
     log: StateLog,
@@ -186,6 +189,7 @@ impl<P: Port> Shard<P> {
             trace: None,
             ip_id: 0,
             scratch: Box::new([0; CHUNK_BYTES]),
+            cookies: SynCookies::new(&parts.secret, parts.index_key),
             secret: parts.secret,
             cfg: parts.tcp,
         };

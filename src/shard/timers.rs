@@ -37,7 +37,10 @@ impl<P: Port> Shard<P> {
                 let _ = core.log.take_recent();
             }
             let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
+            let mss = conn.mss();
             conn.on_timer(&mut env);
+            core.block.counters.path_black_holes += u64::from(conn.mss() < mss);
+            core.block.counters.path_mtu_raised += u64::from(conn.mss() > mss);
             if traced {
                 core.trace_moves(tuple);
             }

@@ -129,7 +129,7 @@ impl Conn {
 
     /// The end that is not graceful: the cause that ended it replaces the one that began the close, because it is
     /// what an operator must hear of.
-    fn end(&mut self, event: Event, path: ClosePath, cause: Cause, env: &mut Env<'_>) {
+    pub(super) fn end(&mut self, event: Event, path: ClosePath, cause: Cause, env: &mut Env<'_>) {
         if self.state() == State::Closed {
             return;
         }

@@ -16,6 +16,9 @@ pub struct TcpConfig {
     pub give_up: Duration,
     /// How often a SYN or a SYN-ACK is sent again.
     pub syn_retries: u8,
+    /// Share of the half-open table, in percent, from which SYNs are answered by cookies (RFC 4987 §3.6); 0 is always,
+    /// `None` never.
+    pub syn_cookies: Option<u8>,
     /// Most bytes a connection holds to send, unacknowledged ones included.
     pub send_buffer: u32,
     /// Most bytes a connection holds unread: the window that is offered.
@@ -49,6 +52,21 @@ pub struct Limits {
     pub linger_time: Duration,
     /// How fast its connections send.
     pub congestion: Algorithm,
+    /// As [`TcpConfig::give_up`], for this listener: the local part of the user timeout (RFC 5482 §3).
+    pub give_up: Option<Duration>,
+    /// Keep-alive (RFC 9293 §3.8.4); `None` is off, which is what the RFC asks for unless told otherwise.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+/// How a peer that has been quiet is asked whether it is there (RFC 9293 §3.8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Quiet for this long, it is asked.
+    pub idle: Duration,
+    /// Asked again after this long without an answer.
+    pub interval: Duration,
+    /// Asked in vain so often, it is given up.
+    pub probes: u8,
 }
 
 impl Limits {
@@ -58,6 +76,8 @@ impl Limits {
         linger_bytes: 1024 * 1024,
         linger_time: Duration::from_secs(30),
         congestion: Algorithm::Cubic,
+        give_up: None,
+        keep_alive: None,
     };
 }
 
@@ -69,6 +89,7 @@ impl Default for TcpConfig {
             close_wait: Duration::from_secs(300),
             give_up: Duration::from_secs(100),
             syn_retries: 5,
+            syn_cookies: Some(75),
             send_buffer: 256 * 1024,
             receive_buffer: 256 * 1024,
             mtu: 1500,
@@ -98,6 +119,12 @@ impl TcpConfig {
     #[must_use]
     pub fn limits(&self, service: u16) -> &Limits {
         self.limits.get(usize::from(service)).unwrap_or(&Limits::DEFAULT)
+    }
+
+    /// How long a service's connections retransmit in vain.
+    #[must_use]
+    pub fn patience(&self, service: u16) -> Duration {
+        self.limits(service).give_up.unwrap_or(self.give_up)
     }
 
     /// The MSS option that is offered: what the interface takes, less headers without options (RFC 9293 §3.7.1).

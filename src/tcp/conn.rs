@@ -87,6 +87,9 @@ impl ConnFlags {
     /// When last asked for output, it was the congestion window that held data back.
     pub const LIMITED: u32 = 1 << 23;
 
+    /// The handshake was one by cookie: how long it took is not known.
+    pub const COOKIE: u32 = 1 << 24;
+
     /// Whether a flag is set.
     #[must_use]
     pub const fn has(self, f: u32) -> bool {
@@ -161,8 +164,10 @@ pub struct Conn {
     pub(super) snd_wl2: SeqNum,
     pub(super) snd_scale: u8,
     pub(super) rcv_scale: u8,
-    /// Largest payload plus options of a segment.
+    /// Largest payload plus options of a segment: what was agreed on, or less where the path takes less.
     pub(super) mss: u16,
+    /// What was agreed on in the handshake.
+    pub(super) mss_agreed: u16,
     pub(super) congestion: Congestion,
     pub(super) recovery: Recovery,
     pub(super) scoreboard: Scoreboard,
@@ -195,9 +200,13 @@ pub struct Conn {
     pub(super) rtx_at: Time,
     pub(super) ack_at: Time,
     pub(super) last_rx: Time,
+    /// When a larger segment is tried again, on a path that did not take it.
+    pub(super) raise_at: Time,
     /// When `snd_una` last moved, or what is unanswered was first sent.
     pub(super) progress_at: Time,
     pub(super) syn_tries: u8,
+    /// Keep-alive probes since the peer was last heard.
+    pub(super) keep_probes: u8,
     /// Budget of challenge ACKs: the second it is for and how many were sent in it.
     pub(super) challenge_second: u32,
     pub(super) challenges: u8,
@@ -288,6 +297,7 @@ impl Conn {
             snd_scale: 0,
             rcv_scale: 0,
             mss,
+            mss_agreed: mss,
             // Made anew when the peer's options and the service are known.
             congestion: Congestion::new(Algorithm::default(), mss),
             recovery: Recovery::new(iss),
@@ -310,8 +320,10 @@ impl Conn {
             rtx_at: Time::NEVER,
             ack_at: Time::NEVER,
             last_rx: now,
+            raise_at: Time::NEVER,
             progress_at: now,
             syn_tries: 0,
+            keep_probes: 0,
             challenge_second: 0,
             challenges: 0,
             account: CloseAccount {
@@ -334,6 +346,7 @@ impl Conn {
     /// Takes what the peer's SYN offered: its MSS, and its window shift if both sides scale (RFC 7323 §2.2).
     pub(super) fn set_peer_options(&mut self, mss: Option<u16>, scale: Option<u8>, cfg: &TcpConfig) {
         self.mss = cfg.send_mss(self.tuple.is_v4(), mss);
+        self.mss_agreed = self.mss;
         self.congestion = Congestion::new(cfg.limits(self.service).congestion, self.mss);
         (self.snd_scale, self.rcv_scale) =
             scale.map_or((0, 0), |s| (s.min(super::config::MAX_WINDOW_SCALE), cfg.window_scale()));

@@ -134,7 +134,8 @@ impl Conn {
     fn handshake_acknowledged(&mut self, env: &Env<'_>, h: &Header) {
         // A SYN that was sent again gives no sample, not even by its echo: that may span the peer's own wait.
         let timed = self.flags.has(ConnFlags::TIMING) && self.time_round_trip(env.now, h);
-        self.rtt.handshake_done(timed);
+        // By cookie nothing is known to be lost: the initial RTO stays.
+        self.rtt.handshake_done(timed || self.flags.has(ConnFlags::COOKIE));
         self.rtx_at = Time::NEVER;
         self.progress_at = env.now;
     }
@@ -156,6 +157,7 @@ impl Conn {
             return Err(Verdict::Dropped(DropReason::NoAck));
         }
         self.last_rx = env.now;
+        self.keep_probes = 0;
         let acknowledged = self.check_ack(env, h, payload.len())?;
         // Only now: whoever cannot name an acceptable ACK must not move TS.Recent, or PAWS would shut the peer out.
         self.remember_timestamp(env.now, h);

@@ -22,6 +22,11 @@ impl Secret {
         Self { k0, k1 }
     }
 
+    /// Its words, for keys that are derived from it.
+    pub(super) const fn words(&self) -> (u64, u64) {
+        (self.k0, self.k1)
+    }
+
     fn hash(&self, t: &Tuple) -> u64 {
         let mut h = SipHasher13::new_with_keys(self.k0, self.k1);
         h.write(t.local.addr.octets());

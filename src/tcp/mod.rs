@@ -18,6 +18,7 @@ pub mod conn;
 pub mod input;
 pub mod isn;
 pub mod output;
+pub mod path;
 pub mod record;
 pub(crate) mod recovery;
 pub mod recvbuf;
@@ -27,6 +28,7 @@ pub mod sendbuf;
 pub mod state;
 pub mod state_log;
 pub mod syn_rcvd;
+pub mod syncookie;
 pub mod time_wait;
 pub mod timers;
 

@@ -21,13 +21,13 @@ pub enum Retransmission {
     Syn,
     /// SYN-ACK of a half-open connection.
     SynAck,
-    /// Data, after a timeout.
+    /// Data, after a timeout, or in smaller segments because the path does not take larger ones.
     DataTimeout,
     /// Data, after three duplicate acknowledgments.
     DataFast,
     /// A segment whose only new sequence number is the FIN.
     Fin,
-    /// A zero-window probe.
+    /// A zero-window or keep-alive probe.
     Probe,
 }
 

@@ -92,7 +92,7 @@ pub enum Cause {
     Idle,
     /// The worker was drained.
     Drain,
-    /// Retransmissions unanswered for the give-up time.
+    /// Retransmissions unanswered for the give-up time, or all keep-alive probes.
     GiveUp,
     /// `FIN_WAIT_2` for longer than its limit with nobody reading.
     FinWait2Limit,
@@ -108,7 +108,7 @@ pub enum Cause {
     PeerReset,
     /// Our service aborted.
     Abort,
-    /// The peer's SYN restarted the connection from `SYN_RECEIVED`, or an active open was refused.
+    /// An active open was refused, by RST or by a hard ICMP error.
     Refused,
 }
 

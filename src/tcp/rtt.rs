@@ -91,6 +91,12 @@ impl Rtt {
         self.timeouts > 0
     }
 
+    /// Timeouts since something new was last acknowledged.
+    #[must_use]
+    pub fn timeouts(&self) -> u8 {
+        self.timeouts
+    }
+
     /// Whether the RTO is backed off: no sample since a timeout.
     #[must_use]
     pub fn backed_off(&self) -> bool {

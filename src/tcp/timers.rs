@@ -13,7 +13,12 @@ impl Conn {
     /// When [`Conn::on_timer`] wants to be called next.
     #[must_use]
     pub fn deadline(&self, cfg: &super::TcpConfig) -> Time {
-        self.rtx_at.min(self.ack_at).min(self.limit_at(cfg).0).min(self.linger_end())
+        self.rtx_at
+            .min(self.ack_at)
+            .min(self.limit_at(cfg).0)
+            .min(self.linger_end())
+            .min(self.raise_at)
+            .min(self.keep_alive_at(cfg))
     }
 
     fn linger_end(&self) -> Time {
@@ -30,7 +35,7 @@ impl Conn {
             State::CloseWait => (since.max(self.progress_at) + cfg.close_wait, Cause::CloseWaitLimit),
             // The peer's acknowledgments of a closed window are no progress: an orphan ends (c16).
             State::FinWait1 | State::Closing | State::LastAck => {
-                (since.max(self.progress_at) + cfg.give_up, Cause::GiveUp)
+                (since.max(self.progress_at) + cfg.patience(self.service), Cause::GiveUp)
             }
             State::FinWait2 if self.flags.has(ConnFlags::READ_CLOSED) => {
                 // Since the wait began, or since the service stopped reading.
@@ -53,6 +58,9 @@ impl Conn {
             // From here on data is answered by RST, as after a full close.
             self.flags.clear(ConnFlags::LINGER);
         }
+        if self.raise_at.due(env.now) {
+            self.try_larger();
+        }
         let (limit, cause) = self.limit_at(env.cfg);
         if limit.due(env.now) {
             if self.state() == State::Established {
@@ -61,9 +69,34 @@ impl Conn {
                 self.limit(env, cause);
             }
         }
+        if self.keep_alive_at(env.cfg).due(env.now) {
+            self.keep_alive(env);
+        }
         if self.rtx_at.due(env.now) {
             self.retransmission_timeout(env);
         }
+    }
+
+    /// When a peer that is quiet by right is to be asked whether it is still there (RFC 9293 §3.8.4): only while nothing
+    /// waits for its acknowledgment, which would ask it anyway.
+    fn keep_alive_at(&self, cfg: &super::TcpConfig) -> Time {
+        let Some(k) = cfg.limits(self.service).keep_alive else { return Time::NEVER };
+        let open = matches!(self.state(), State::Established | State::CloseWait | State::FinWait2);
+        if !open || self.in_flight() > 0 || !self.sndbuf.is_empty() {
+            return Time::NEVER;
+        }
+        self.last_answer() + k.idle + k.interval * u32::from(self.keep_probes)
+    }
+
+    /// Asks, by a segment left of the window that must be answered; or gives up after so many in vain.
+    fn keep_alive(&mut self, env: &mut Env<'_>) {
+        let Some(k) = env.cfg.limits(self.service).keep_alive else { return };
+        if self.keep_probes >= k.probes {
+            self.limit(env, Cause::GiveUp);
+            return;
+        }
+        self.keep_probes += 1;
+        self.flags.set(ConnFlags::PROBE);
     }
 
     fn retransmission_timeout(&mut self, env: &mut Env<'_>) {
@@ -99,7 +132,7 @@ impl Conn {
         }
         // Whoever closes a window on what was sent into it answers, and is not given up for that (§3.8.6.1).
         let alive = if self.snd_wnd == 0 { self.last_answer() } else { self.progress_at };
-        if env.now.since(alive) >= env.cfg.give_up {
+        if env.now.since(alive) >= env.cfg.patience(self.service) {
             self.limit(env, Cause::GiveUp);
             return;
         }
@@ -113,6 +146,7 @@ impl Conn {
         self.rtt.back_off();
         self.snd_nxt = self.snd_una;
         self.rtx_at = env.now + self.rtt.rto();
+        self.suspect_black_hole(env);
     }
 
     /// Nothing is in flight but something waits: the window is closed, or too small to be worth it.
@@ -122,7 +156,7 @@ impl Conn {
             return;
         }
         if self.snd_wnd == 0 {
-            if env.now.since(self.last_answer()) >= env.cfg.give_up {
+            if env.now.since(self.last_answer()) >= env.cfg.patience(self.service) {
                 self.limit(env, Cause::GiveUp);
                 return;
             }

@@ -65,6 +65,12 @@ impl Congestion {
         self.cwnd
     }
 
+    /// Segments are of another size from now on. The window stays (RFC 1191 §6.5), but holds one segment at least.
+    pub fn set_mss(&mut self, mss: u16) {
+        self.mss = u32::from(mss);
+        self.cwnd = self.cwnd.max(self.mss);
+    }
+
     /// Where slow start ends.
     #[must_use]
     pub const fn threshold(&self) -> u32 {
