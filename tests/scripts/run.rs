@@ -37,7 +37,7 @@ const PEER_BASE: u32 = u32::MAX - 600;
 /// Timestamp 0 of the peer; it wraps within a second.
 const PEER_TS: u32 = u32::MAX - 500;
 /// Turns at one moment, and moments between two lines, after which the shard is said to spin.
-const MAX_TURNS: usize = 10_000;
+const MAX_TURNS: usize = 1000;
 
 /// A segment that the shard sent.
 struct Sent {
