@@ -83,10 +83,10 @@ fn transfer(seed: u64, loss: f64, rtt: u64) -> u64 {
 /// Loss in per mille, round trip in milliseconds, floor in KiB a second: 85 % of what was reached when it was written.
 /// NewReno without SACK reached, in the same order: 186181, 9309, 1861; 131282, 6564, 1319; 6860, 600, 128; 178, 97, 37.
 const FLOORS: [(u32, u64, u64); 12] = [
-    (0, 1, 158253),
+    (0, 1, 158_253),
     (0, 20, 7912),
     (0, 100, 1581),
-    (1, 1, 141528),
+    (1, 1, 141_528),
     (1, 20, 7134),
     (1, 100, 1450),
     (10, 1, 15097),

@@ -1,7 +1,7 @@
 //! Congestion control: how much may be in flight.
 //!
 //! [`Congestion`] is the window and the law by which it grows and shrinks; when a loss is found, and what is sent again,
-//! is the business of [`recovery`](super::recovery), which tells it.
+//! is the business of `tcp::recovery`, which tells it.
 //!
 //! | law | growth beyond the threshold | reduction |
 //! |---|---|---|
