@@ -30,7 +30,6 @@ pub struct Live {
     drawn: bool,
     last: Option<(Duration, u64)>,
     last_line: Option<Duration>,
-    last_closed: u64,
     header: bool,
 }
 
@@ -40,7 +39,7 @@ impl Live {
     pub fn new(asked: u64, out: &Out) -> Self {
         let in_place =
             if out.json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
-        Self { asked, in_place, drawn: false, last: None, last_line: None, last_closed: 0, header: false }
+        Self { asked, in_place, drawn: false, last: None, last_line: None, header: false }
     }
 
     /// Shows the counters at `at` since the start.
@@ -68,7 +67,6 @@ impl Live {
             Some(_) | None => 0.0,
         };
         self.last = Some((at, closed));
-        self.last_closed = closed;
         let _ =
             write!(text, "{:>6.1}s {:>8} {:>8} {:>8.0}", at.as_secs_f64(), c.opened_passive, closed, rate);
         for (state, _) in COLUMNS {
