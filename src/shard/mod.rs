@@ -30,6 +30,7 @@ mod tables;
 mod tests;
 mod timers;
 pub mod trace;
+mod wait_table;
 mod waiting;
 pub mod wheel;
 pub mod worker;

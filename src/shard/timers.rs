@@ -21,7 +21,7 @@ impl<P: Port> Shard<P> {
         let ms = self.core.now.millis();
         let conns = self.conn_timers(ms);
         let half = self.half_timers(ms);
-        let waits = self.wait_timers(ms);
+        let waits = self.wait_timers();
         conns || half || waits
     }
 
@@ -74,9 +74,9 @@ impl<P: Port> Shard<P> {
         any
     }
 
-    fn wait_timers(&mut self, ms: u64) -> bool {
+    fn wait_timers(&mut self) -> bool {
         self.due.clear();
-        self.core.tables.wait_wheel.pop_due(ms, &mut self.due, WAIT_BUDGET);
+        self.core.tables.due_waits(self.core.now, &mut self.due, WAIT_BUDGET);
         self.core.expire_waits(&self.due);
         !self.due.is_empty()
     }
@@ -85,7 +85,7 @@ impl<P: Port> Shard<P> {
     pub(super) fn next_timer_ms(&self) -> Option<u64> {
         let t = &self.core.tables;
         let ms = self.core.now.millis();
-        [t.conn_wheel.next_due_ms(ms), t.half_wheel.next_due_ms(ms), t.wait_wheel.next_due_ms()]
+        [t.conn_wheel.next_due_ms(ms), t.half_wheel.next_due_ms(ms), t.next_wait_ms()]
             .into_iter()
             .flatten()
             .min()

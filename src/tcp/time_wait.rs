@@ -3,7 +3,6 @@
 //! It keeps what a late segment must be judged by, no more: the window is a constant, the timestamp offset comes from
 //! the keyed hash, the link layer from the segment that is answered.
 
-use super::config::TcpConfig;
 use super::conn::Conn;
 use super::isn::{Secret, ts_val};
 use crate::time::Time;
@@ -28,8 +27,6 @@ pub struct TimeWait {
     pub rcv_nxt: SeqNum,
     /// The peer's last timestamp, if timestamps were in use.
     pub ts_recent: Option<u32>,
-    /// When it ends.
-    pub expires: Time,
     /// Segments are traced.
     pub traced: bool,
 }
@@ -56,13 +53,12 @@ pub enum WaitVerdict {
 impl TimeWait {
     /// What remains of a connection that entered the state.
     #[must_use]
-    pub fn new(c: &Conn, cfg: &TcpConfig, now: Time) -> Self {
+    pub fn new(c: &Conn) -> Self {
         Self {
             tuple: c.tuple,
             snd_nxt: c.snd_max(),
             rcv_nxt: c.rcv_nxt(),
             ts_recent: c.ts_recent(),
-            expires: now + cfg.time_wait,
             traced: c.flags.has(super::conn::ConnFlags::TRACED),
         }
     }

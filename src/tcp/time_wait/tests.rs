@@ -18,7 +18,6 @@ fn record(ts_recent: Option<u32>) -> TimeWait {
         snd_nxt: seq(SND),
         rcv_nxt: seq(RCV),
         ts_recent,
-        expires: Time::from_micros(1),
         traced: false,
     }
 }
