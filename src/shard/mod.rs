@@ -19,6 +19,7 @@ mod cookies;
 mod deliver;
 mod egress;
 mod half_open;
+mod half_table;
 pub mod index;
 mod ingress;
 pub mod listen;

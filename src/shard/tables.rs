@@ -2,37 +2,49 @@
 //!
 //! | record | slab | timers |
 //! |---|---|---|
-//! | [`SynRcvd`] | `half` | [`TimerWheel`]: the SYN-ACK's retransmission |
+//! | [`SynRcvd`] | `half`, packed | wheels of its own, in [`HalfTable`]: the SYN-ACK's retransmission |
 //! | [`Conn`] | `conns` | [`TimerWheel`], lazily armed: one entry at the earliest deadline |
 //! | [`TimeWait`] | `waits`, packed | a bulk wheel of its own, in [`WaitTable`] |
 
 use super::Capacity;
+use super::half_table::{self, HalfTable};
 use super::index::{Handle, Index, Kind, TupleHasher};
 use super::slab::Slab;
 use super::wait_table::{self, WaitTable};
 use super::wheel::TimerWheel;
 use crate::tcp::conn::Conn;
-use crate::tcp::syn_rcvd::SynRcvd;
+use crate::tcp::syn_rcvd::{SYN_ACK_RTO, SynRcvd};
 use crate::tcp::time_wait::TimeWait;
 use crate::time::Time;
 use crate::wire::Tuple;
 use std::time::Duration;
 
-/// Bytes of an entry of the index (7.3), rounded up.
-const INDEX_BYTES: usize = 8;
-/// Bytes of an entry of a timer wheel.
-const TIMER_BYTES: usize = 12;
-/// Bytes of an entry of the bulk wheel (4.13), rounded up.
-const BULK_BYTES: usize = 5;
-/// Bytes of a connection's places in the queues for output and for chunks.
-const QUEUE_BYTES: usize = 2 * size_of::<u32>();
+/// Hundredths of a byte that an entry of the index takes: 5 bytes a bucket, eleven sixteenths of them in use.
+const INDEX: usize = 728;
+/// Of a timer wheel.
+const TIMER: usize = 1200;
+/// Of the bulk wheel: 256 bytes for 62 records.
+const BULK: usize = 413;
+/// Of a connection's places in the queues for output and for chunks.
+const QUEUES: usize = 200 * size_of::<u32>();
 
-/// Bytes a half-open connection takes: record, index, wheel.
-pub const HALF_OPEN_BYTES: usize = Slab::<SynRcvd>::RECORD_BYTES + INDEX_BYTES + TIMER_BYTES;
+/// Bytes of a record and of what goes with it, in hundredths.
+const fn all_in(record: usize, beside: usize) -> usize {
+    (record * 100 + beside).div_ceil(100)
+}
+
+/// Bytes a half-open connection takes, IPv4 and IPv6: record, index, wheel.
+pub const HALF_OPEN_BYTES: [usize; 2] =
+    [all_in(half_table::RECORD_BYTES[0], INDEX + TIMER), all_in(half_table::RECORD_BYTES[1], INDEX + TIMER)];
 /// Bytes a connection takes, without its buffers: record, index, wheel, queues.
-pub const CONNECTION_BYTES: usize = Slab::<Conn>::RECORD_BYTES + INDEX_BYTES + TIMER_BYTES + QUEUE_BYTES;
-/// Bytes a connection in `TIME_WAIT` takes over IPv6, the larger: record, index, wheel. Over IPv4 it is 24 less.
-pub const TIME_WAIT_BYTES: usize = wait_table::RECORD_BYTES[1] + INDEX_BYTES + BULK_BYTES;
+pub const CONNECTION_BYTES: usize = all_in(Slab::<Conn>::RECORD_BYTES, INDEX + TIMER + QUEUES);
+/// Bytes a connection in `TIME_WAIT` takes, IPv4 and IPv6: record, index, wheel.
+pub const TIME_WAIT_BYTES: [usize; 2] =
+    [all_in(wait_table::RECORD_BYTES[0], INDEX + BULK), all_in(wait_table::RECORD_BYTES[1], INDEX + BULK)];
+
+// What was promised (ARCHITECTURE.md, "Three records").
+const _: () = assert!(TIME_WAIT_BYTES[0] <= 40 && TIME_WAIT_BYTES[1] <= 64);
+const _: () = assert!(HALF_OPEN_BYTES[0] <= 64 && HALF_OPEN_BYTES[1] <= 96);
 
 /// What a tuple is found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +63,7 @@ pub(super) enum Found {
 pub(super) struct Tables {
     hasher: TupleHasher,
     index: Index,
-    pub(super) half: Slab<SynRcvd>,
-    pub(super) half_wheel: TimerWheel,
+    pub(super) half: HalfTable,
     pub(super) conns: Slab<Conn>,
     pub(super) conn_wheel: TimerWheel,
     waits: WaitTable,
@@ -64,8 +75,7 @@ impl Tables {
         Self {
             hasher: TupleHasher::new(key.0, key.1),
             index: Index::new(c.connections + c.half_open + c.time_wait),
-            half: Slab::new(c.half_open),
-            half_wheel: TimerWheel::new(c.half_open, ms),
+            half: HalfTable::new(c.half_open, now),
             conns: Slab::new(c.connections),
             conn_wheel: TimerWheel::new(c.connections, ms),
             waits: WaitTable::new(c.time_wait, time_wait, now),
@@ -79,7 +89,7 @@ impl Tables {
 
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.
     pub(super) fn timers(&self) -> usize {
-        self.half_wheel.len() + self.conn_wheel.len() + self.waits.held()
+        self.half.timers() + self.conn_wheel.len() + self.waits.held()
     }
 
     /// `TIME_WAIT` records held.
@@ -107,7 +117,7 @@ impl Tables {
     /// Whether a handle names the record of a tuple.
     fn is_of(&self, h: Handle, tuple: &Tuple) -> bool {
         match h.kind() {
-            Kind::SynRcvd => self.half.get(h.key()).is_some_and(|r| r.tuple == *tuple),
+            Kind::SynRcvd => self.half.holds(h.key(), tuple),
             Kind::Conn => self.conns.get(h.key()).is_some_and(|c| c.tuple == *tuple),
             Kind::TimeWait => self.waits.holds(h.key(), tuple),
         }
@@ -128,21 +138,20 @@ impl Tables {
     }
 
     /// Adds a half-open record; `None` when there is no room.
-    pub(super) fn add_half(&mut self, r: SynRcvd) -> Option<u32> {
-        let (tuple, due) = (r.tuple, r.due);
+    pub(super) fn add_half(&mut self, r: &SynRcvd, now: Time) -> Option<u32> {
         let key = self.half.insert(r)?;
-        if !self.link(&tuple, Kind::SynRcvd, key) {
+        if !self.link(&r.tuple, Kind::SynRcvd, key) {
             self.half.remove(key);
             return None;
         }
-        self.half_wheel.arm(key, ceil_ms(due));
+        self.half.arm(key, now, SYN_ACK_RTO);
         Some(key)
     }
 
     /// Takes a half-open record out.
-    pub(super) fn remove_half(&mut self, key: u32) -> Option<SynRcvd> {
-        let r = self.half.remove(key)?;
-        self.half_wheel.disarm(key);
+    pub(super) fn remove_half(&mut self, key: u32, now: Time) -> Option<SynRcvd> {
+        let r = self.half.get(key, now)?;
+        self.half.remove(key);
         self.unlink(&r.tuple, Kind::SynRcvd, key);
         Some(r)
     }
@@ -233,9 +242,9 @@ impl Tables {
 }
 
 /// The tuple of the record that a handle names.
-fn tuple_of(half: &Slab<SynRcvd>, conns: &Slab<Conn>, waits: &WaitTable, h: Handle) -> Option<Tuple> {
+fn tuple_of(half: &HalfTable, conns: &Slab<Conn>, waits: &WaitTable, h: Handle) -> Option<Tuple> {
     match h.kind() {
-        Kind::SynRcvd => half.get(h.key()).map(|r| r.tuple),
+        Kind::SynRcvd => half.tuple(h.key()),
         Kind::Conn => conns.get(h.key()).map(|c| c.tuple),
         Kind::TimeWait => waits.get(h.key()).map(|w| w.tuple),
     }
@@ -254,7 +263,7 @@ mod tests {
     /// grows here first, on purpose.
     #[test]
     fn records_take_the_bytes_that_are_written_down() {
-        assert_eq!(Slab::<SynRcvd>::RECORD_BYTES, 96, "half-open");
+        assert_eq!(half_table::RECORD_BYTES, [44, 76], "half-open");
         assert_eq!(Slab::<Conn>::RECORD_BYTES, 520, "connection");
         assert_eq!(wait_table::RECORD_BYTES, [28, 52], "TIME_WAIT");
     }

@@ -157,7 +157,7 @@ impl<A: Pair> Family<A> {
     fn popped(&mut self, number: u32, tick: u64, early: bool) -> Popped {
         let left = self.held(number).map_or(0, |p| p.end.ticks_left(tick));
         if left > 0 && !early {
-            return Popped::Later(left as u64);
+            return Popped::Later(u64::from(left.unsigned_abs()));
         }
         self.0.remove(number).and_then(|p| p.unpack()).map_or(Popped::Freed, Popped::Expired)
     }

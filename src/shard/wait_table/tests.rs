@@ -14,16 +14,13 @@ fn tuple(v4: bool, n: u32) -> Tuple {
             Addr::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, o0, o1, last])
         }
     };
-    Tuple {
-        local: Endpoint::new(addr(1), 443),
-        remote: Endpoint::new(addr(2), u16::from_be_bytes([o2, o3])),
-    }
+    Tuple { local: Endpoint::new(addr(1), 443), remote: Endpoint::new(addr(2), u16::from_be_bytes([o2, o3])) }
 }
 
 fn record(v4: bool, n: u32) -> TimeWait {
-    let ts_recent = (n % 3 != 0).then_some(n.wrapping_mul(0x9e37_79b9));
+    let ts_recent = (!n.is_multiple_of(3)).then_some(n.wrapping_mul(0x9e37_79b9));
     let (snd_nxt, rcv_nxt) = (SeqNum::new(n ^ 0xdead_beef), SeqNum::new(!n));
-    TimeWait { tuple: tuple(v4, n), snd_nxt, rcv_nxt, ts_recent, traced: n % 5 == 0 }
+    TimeWait { tuple: tuple(v4, n), snd_nxt, rcv_nxt, ts_recent, traced: n.is_multiple_of(5) }
 }
 
 fn at(ms: u64) -> Time {
