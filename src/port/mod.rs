@@ -11,6 +11,7 @@ pub mod bpf;
 pub mod link;
 pub mod mem;
 pub(crate) mod netlink;
+pub mod replay;
 pub mod privileges;
 pub mod xsk;
 

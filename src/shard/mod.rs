@@ -211,6 +211,12 @@ impl<P: Port> Shard<P> {
         &self.port
     }
 
+    /// The port, to feed it between turns: a replayed one.
+    #[must_use]
+    pub const fn port_mut(&mut self) -> &mut P {
+        &mut self.port
+    }
+
     /// Number of the service that connections opened from here have.
     #[must_use]
     pub fn client_service(&self) -> u16 {
