@@ -54,7 +54,7 @@ pub enum WaitVerdict {
 }
 
 impl TimeWait {
-    /// What remains of a connection that entered the state.
+    /// What remains of a connection that entered the state, now or, if its service had still to read, earlier.
     #[must_use]
     pub fn new(c: &Conn, cfg: &TcpConfig, now: Time) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl TimeWait {
             snd_nxt: c.snd_max(),
             rcv_nxt: c.rcv_nxt(),
             ts_recent: c.ts_recent(),
-            expires: now + cfg.time_wait,
+            expires: (c.state_since() + cfg.time_wait).max(now),
             traced: c.flags.has(super::conn::ConnFlags::TRACED),
         }
     }

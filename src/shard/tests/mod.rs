@@ -49,6 +49,7 @@ mod table;
 mod time_wait;
 mod time_wait_bulk;
 mod timestamps;
+mod unread;
 mod window;
 
 #[allow(unused_imports)] // As above.
