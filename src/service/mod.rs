@@ -27,8 +27,19 @@ use crate::tcp::record::CloseRecord;
 use crate::time::Time;
 use crate::wire::Tuple;
 
+/// Names a connection to the services of its worker, until they are told that it is closed; then the name may be
+/// another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId(pub(crate) u32);
+
 /// The connection a service call is about.
 pub trait Context {
+    /// Its name for [`Context::resume`].
+    fn id(&self) -> ConnId;
+    /// Has a connection of this worker, this one or another, offered its unread bytes again, once this call is over: for
+    /// a service that stopped reading by consuming less than it was given. One that has nothing unread, or was closed
+    /// meanwhile, is not disturbed.
+    fn resume(&mut self, id: ConnId);
     /// The connection's name.
     fn tuple(&self) -> Tuple;
     /// Now.
@@ -62,7 +73,9 @@ pub trait Service {
     fn opened(&mut self, cx: &mut dyn Context);
 
     /// In-order bytes. Returns how many were consumed; the engine keeps the rest (and closes the window as it
-    /// fills) and offers it again, with what came after, when more arrives or when send space is freed.
+    /// fills) and offers it again, with what came after, when more arrives, when send space is freed, or when a service
+    /// asks for it by [`Context::resume`]. That holds after the close as well: a connection whose both sides have closed
+    /// is `closed` to its service only when it has taken everything, closes for good, or reaches `[tcp] close_wait`.
     fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize;
 
     /// Send space was freed after `send` had taken less than offered. Unread bytes are offered again by `data`

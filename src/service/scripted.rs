@@ -17,7 +17,7 @@
 //! shuts down at once. It may then receive less than it sent back from an echo.
 
 use super::slots::Slots;
-use super::{Context, Service, pattern};
+use super::{ConnId, Context, Service, pattern};
 use crate::tcp::record::CloseRecord;
 use crate::time::Time;
 use crate::wire::Tuple;
@@ -109,6 +109,12 @@ struct Inner<'a> {
 }
 
 impl Context for Inner<'_> {
+    fn id(&self) -> ConnId {
+        self.outer.id()
+    }
+    fn resume(&mut self, id: ConnId) {
+        self.outer.resume(id);
+    }
     fn tuple(&self) -> Tuple {
         self.outer.tuple()
     }

@@ -1,7 +1,7 @@
 //! A connection without an engine: keeps the order of calls that the module's head promises, so that services can be
 //! tested byte by byte.
 
-use super::{Context, Service};
+use super::{ConnId, Context, Service};
 use crate::tcp::record::{Cause, ClosePath, CloseRecord, ClosingTimes, First};
 use crate::time::Time;
 use crate::wire::{Addr, Endpoint, Tuple};
@@ -28,6 +28,10 @@ pub struct FakeCx {
 }
 
 impl Context for FakeCx {
+    fn id(&self) -> ConnId {
+        ConnId(0)
+    }
+    fn resume(&mut self, _: ConnId) {}
     fn tuple(&self) -> Tuple {
         tuple()
     }

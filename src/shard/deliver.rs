@@ -7,7 +7,7 @@
 
 use super::{Core, Drain};
 use crate::drop::DropReason;
-use crate::service::{Context, Service};
+use crate::service::{ConnId, Context, Service};
 use crate::tcp::conn::{Conn, ConnFlags, Env};
 use crate::tcp::input::Delivery;
 use crate::tcp::record::{Cause, CloseRecord};
@@ -21,9 +21,20 @@ struct Cx<'a, 'e> {
     env: &'a mut Env<'e>,
     /// Why the service closes, if it does in this call.
     cause: Cause,
+    id: ConnId,
+    /// Connections that are to be offered their unread bytes again.
+    resumed: &'a mut Vec<u32>,
 }
 
 impl Context for Cx<'_, '_> {
+    fn id(&self) -> ConnId {
+        self.id
+    }
+    fn resume(&mut self, id: ConnId) {
+        if self.resumed.len() < self.resumed.capacity() && self.resumed.last() != Some(&id.0) {
+            self.resumed.push(id.0);
+        }
+    }
     fn tuple(&self) -> Tuple {
         self.conn.tuple
     }
@@ -65,11 +76,14 @@ struct Delivering<'a, 'e> {
     env: Env<'e>,
     service: &'a mut dyn Service,
     scratch: &'a mut [u8],
+    id: ConnId,
+    resumed: &'a mut Vec<u32>,
 }
 
 impl Delivering<'_, '_> {
     fn call<R>(&mut self, cause: Cause, f: impl FnOnce(&mut dyn Service, &mut dyn Context) -> R) -> R {
-        f(self.service, &mut Cx { conn: self.conn, env: &mut self.env, cause })
+        let Self { conn, env, service, id, resumed, .. } = self;
+        f(*service, &mut Cx { conn, env, cause, id: *id, resumed })
     }
 
     /// Tells the service that the connection is open, once.
@@ -188,7 +202,8 @@ impl Core {
         let conn = self.tables.conns.get_mut(key)?;
         let service = self.services.get_mut(usize::from(conn.service))?.as_mut();
         let env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
-        Some(Delivering { conn, env, service, scratch: self.scratch.as_mut_slice() })
+        let (scratch, resumed) = (self.scratch.as_mut_slice(), &mut self.resumed);
+        Some(Delivering { conn, env, service, scratch, id: ConnId(key), resumed })
     }
 
     /// Hands a delivery to the service.
@@ -210,7 +225,7 @@ impl Core {
         if let Some(reason) = lost {
             self.block.counters.drop_frame(reason);
         }
-        self.note_starved(key);
+        self.called(key);
     }
 
     fn count_opened(&mut self, key: u32, opened: bool) {
@@ -225,6 +240,25 @@ impl Core {
             if !conn.flags.has(ConnFlags::COOKIE) {
                 self.block.histograms.record_handshake(conn.handshake_time());
             }
+        }
+    }
+
+    /// After the calls of a service: whom it resumed is asked again this turn, and so is it when it has to wait for
+    /// chunks.
+    fn called(&mut self, key: u32) {
+        while let Some(other) = self.resumed.pop() {
+            if let Some(conn) = self.tables.conns.get_mut(other) {
+                conn.flags.set(ConnFlags::RESUME);
+                self.queue(other);
+            }
+        }
+        self.note_starved(key);
+    }
+
+    /// Offers unread bytes again to a service that asked for it.
+    pub(super) fn resume(&mut self, key: u32) {
+        if self.tables.conns.get_mut(key).is_some_and(|c| c.flags.take(ConnFlags::RESUME)) {
+            self.offer_unread(key);
         }
     }
 
@@ -259,7 +293,7 @@ impl Core {
             x.conn.flags.clear(ConnFlags::STARVED);
             x.space();
         }
-        self.note_starved(key);
+        self.called(key);
         Some(key)
     }
 
@@ -268,7 +302,7 @@ impl Core {
         let Some(mut x) = self.delivering(key) else { return };
         x.call(Cause::Service, |_, cx| f(cx));
         x.check_unread();
-        self.note_starved(key);
+        self.called(key);
     }
 
     /// What [`Shard::offer_unread`](super::Shard::offer_unread) does to the connection itself.
@@ -276,7 +310,7 @@ impl Core {
         let Some(mut x) = self.delivering(key) else { return };
         x.buffered();
         x.fin();
-        self.note_starved(key);
+        self.called(key);
     }
 
     /// Asks the service of a connection to end it.
@@ -290,6 +324,9 @@ impl Core {
                 conn.close_lingering(env, Cause::Drain);
             }
             // Of the first two nobody was told yet: they are told, and drained, when the handshake completes.
+            State::Closing | State::LastAck | State::TimeWait if x.conn.held_by_reader() => {
+                x.drain();
+            }
             State::SynSent
             | State::SynReceived
             | State::Closed
@@ -298,6 +335,7 @@ impl Core {
             | State::LastAck
             | State::TimeWait => {}
         }
+        self.called(key);
     }
 
     /// The last word on a connection: counters, histogram, service.

@@ -65,15 +65,22 @@ impl<P: Port> Shard<P> {
     /// Sends what a connection has to say, the first segment in `frame` if one is given, then settles the record: on
     /// the wheel, in `TIME_WAIT`, or gone.
     pub(super) fn settle(&mut self, key: u32, frame: Option<Frame>) {
+        self.core.resume(key);
         let rest = self.output(key, frame);
         if let Some(f) = rest {
             self.port.free(f);
         }
         let core = &mut self.core;
         let Some(conn) = core.tables.conns.get_mut(key) else { return };
+        let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
+        if conn.leave_last_ack(&mut env) && conn.flags.has(ConnFlags::TRACED) {
+            let tuple = conn.tuple;
+            core.trace_moves(tuple);
+        }
+        let Some(conn) = core.tables.conns.get_mut(key) else { return };
         match conn.state() {
             State::Closed => self.finish(key),
-            State::TimeWait => {
+            State::TimeWait if !conn.held_by_reader() => {
                 if !conn.flags.has(ConnFlags::QUEUED) {
                     self.enter_time_wait(key);
                 }
@@ -86,7 +93,8 @@ impl<P: Port> Shard<P> {
             | State::FinWait2
             | State::CloseWait
             | State::Closing
-            | State::LastAck => {
+            | State::LastAck
+            | State::TimeWait => {
                 conn.arm_persist(core.now);
                 let deadline = conn.deadline(&core.cfg);
                 core.tables.arm_conn(key, deadline);

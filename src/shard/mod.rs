@@ -57,6 +57,10 @@ use trace::Trace;
 pub use run::Turn;
 pub use tables::{CONNECTION_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
 
+/// Connections that a service may resume in one call: a proxy resumes one. Higher: memory for nothing; lower: what is
+/// beyond is not resumed.
+const RESUMED_PER_CALL: usize = 64;
+
 /// How large a shard's tables are. All memory is taken at start (pages are touched as they are used).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capacity {
@@ -122,6 +126,8 @@ struct Core {
     pending: VecDeque<u32>,
     /// Connections whose service waits for chunks with nothing in flight to wake it.
     starved: VecDeque<u32>,
+    /// Connections that the service in the present call has resumed.
+    resumed: Vec<u32>,
     stray_replies: Budget,
     /// Frames passed on to the next worker.
     forwards: Budget,
@@ -185,6 +191,7 @@ impl<P: Port> Shard<P> {
             block: Block::default(),
             pending: VecDeque::with_capacity(parts.capacity.connections),
             starved: VecDeque::with_capacity(parts.capacity.connections),
+            resumed: Vec::with_capacity(RESUMED_PER_CALL),
             stray_replies: Budget::new(parts.tcp.stray_replies),
             forwards: Budget::new(ingress::FORWARDS_PER_SECOND),
             drain: Drain::No,

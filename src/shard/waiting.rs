@@ -18,7 +18,8 @@ impl<P: Port> Shard<P> {
         let record = conn.close_record(core.now);
         let wait = TimeWait::new(&conn);
         core.report_close(&mut conn, &record);
-        let expires = core.now + core.cfg.time_wait;
+        // 2MSL runs from when the state was entered, which is earlier if the service had still to read.
+        let expires = (conn.state_since() + core.cfg.time_wait).max(core.now);
         if !core.tables.add_wait(&wait, expires) {
             core.evict_oldest();
             if !core.tables.add_wait(&wait, expires) {

@@ -87,10 +87,11 @@ impl Conn {
         self.reset(env, Cause::Drain);
     }
 
-    /// Ends the connection with a RST of ours. In `TIME_WAIT` nothing is left to end, and a RST would take from the
-    /// peer what the state is there for (RFC 1337 §2).
+    /// Ends the connection with a RST of ours. When both FINs are acknowledged nothing is left to end but our reading,
+    /// and a RST would take from the peer what `TIME_WAIT` is there for (RFC 1337 §2).
     pub(super) fn reset(&mut self, env: &mut Env<'_>, cause: Cause) {
-        if self.state() == State::TimeWait {
+        if self.closing_done() {
+            self.stop_reading(cause);
             return;
         }
         if self.state().synchronized() || self.state() == State::SynReceived {

@@ -89,6 +89,8 @@ impl ConnFlags {
 
     /// The handshake was one by cookie: how long it took is not known.
     pub const COOKIE: u32 = 1 << 24;
+    /// The service asked to be offered its unread bytes again.
+    pub const RESUME: u32 = 1 << 25;
 
     /// A tail loss probe is to be sent now.
     pub const TAIL_PROBE: u32 = 1 << 25;
@@ -393,6 +395,12 @@ impl Conn {
         }
     }
 
+    /// When it entered its state, or its 2MSL began anew.
+    #[must_use]
+    pub const fn state_since(&self) -> Time {
+        self.account.state_since
+    }
+
     /// Whether the connection was opened from here.
     #[must_use]
     pub const fn is_active(&self) -> bool {
@@ -472,6 +480,10 @@ impl Conn {
     pub fn consume(&mut self, env: &mut Env<'_>, n: usize) {
         self.rcvbuf.consume(env.pool, n);
         self.maybe_update_window(env.cfg);
+        if self.closing_done() {
+            // The bound of the wait for the service counts from what it last took.
+            self.progress_at = env.now;
+        }
     }
 
     /// Appends bytes to send; remembers when it took fewer, so that the service hears of free space.

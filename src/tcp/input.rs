@@ -59,9 +59,8 @@ impl Conn {
             | State::CloseWait
             | State::Closing
             | State::LastAck => self.in_synchronized(env, h, payload),
-            State::Closed | State::Listen | State::TimeWait => {
-                Err(Verdict::Dropped(DropReason::NoConnection))
-            }
+            State::TimeWait => self.in_time_wait(env, h, payload.len()),
+            State::Closed | State::Listen => Err(Verdict::Dropped(DropReason::NoConnection)),
         };
         match verdict {
             Ok(delivery) => Verdict::Accepted(delivery),
@@ -282,7 +281,7 @@ impl Conn {
 
     /// Owes an ACK within this connection's budget for the second (RFC 5961 §7, CVE-2016-5696: the budget is the
     /// connection's own, so nobody else can read it).
-    fn challenge(&mut self, env: &Env<'_>) {
+    pub(super) fn challenge(&mut self, env: &Env<'_>) {
         let second = (env.now.millis() / 1000) as u32;
         if self.challenge_second != second {
             self.challenge_second = second;
@@ -378,7 +377,9 @@ impl Conn {
         self.rtx_at = if self.in_flight() == 0 { Time::NEVER } else { env.now + self.rtt.rto() };
         if fin {
             self.flags.set(ConnFlags::FIN_ACKED);
-            self.event(Event::AckOfFin, env);
+            if !(self.state() == State::LastAck && self.held_by_reader()) {
+                self.event(Event::AckOfFin, env);
+            }
         }
     }
 

@@ -31,6 +31,7 @@ pub mod syn_rcvd;
 pub mod syncookie;
 pub mod time_wait;
 pub mod timers;
+pub mod unread;
 
 pub use config::TcpConfig;
 pub use conn::Conn;

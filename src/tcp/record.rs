@@ -224,7 +224,7 @@ pub struct CloseRecord {
     pub listener: Option<u16>,
     /// When the handshake completed (or the active open began, if it never did).
     pub opened_at: Time,
-    /// When it entered `TIME_WAIT` or `CLOSED`.
+    /// When it entered `TIME_WAIT` or `CLOSED`, or later, when its service had read what came before the peer's FIN.
     pub closed_at: Time,
     /// How.
     pub path: ClosePath,

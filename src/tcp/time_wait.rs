@@ -51,7 +51,7 @@ pub enum WaitVerdict {
 }
 
 impl TimeWait {
-    /// What remains of a connection that entered the state.
+    /// What remains of a connection that entered the state, now or, if its service had still to read, earlier.
     #[must_use]
     pub fn new(c: &Conn) -> Self {
         Self {

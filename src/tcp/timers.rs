@@ -35,17 +35,19 @@ impl Conn {
             // From the last progress: a half-closed download that still flows is no leak.
             State::CloseWait => (since.max(self.progress_at) + cfg.close_wait, Cause::CloseWaitLimit),
             // The peer's acknowledgments of a closed window are no progress: an orphan ends (c16).
-            State::FinWait1 | State::Closing | State::LastAck => {
+            State::FinWait1 | State::Closing | State::LastAck if !self.closing_done() => {
                 (since.max(self.progress_at) + cfg.patience(self.service), Cause::GiveUp)
             }
             State::FinWait2 if self.flags.has(ConnFlags::READ_CLOSED) => {
                 // Since the wait began, or since the service stopped reading.
                 (since.max(self.progress_at) + cfg.fin_wait_2, Cause::FinWait2Limit)
             }
-            State::Established | State::FinWait2 => (idle, Cause::Idle),
-            State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait => {
-                (Time::NEVER, Cause::Idle)
+            // Only the service is waited for, as in CLOSE_WAIT.
+            State::FinWait1 | State::Closing | State::LastAck | State::TimeWait => {
+                (since.max(self.progress_at) + cfg.close_wait, Cause::CloseWaitLimit)
             }
+            State::Established | State::FinWait2 => (idle, Cause::Idle),
+            State::Closed | State::Listen | State::SynSent | State::SynReceived => (Time::NEVER, Cause::Idle),
         }
     }
 
@@ -64,7 +66,9 @@ impl Conn {
         }
         let (limit, cause) = self.limit_at(env.cfg);
         if limit.due(env.now) {
-            if self.state() == State::Established {
+            if self.closing_done() {
+                self.stop_reading(cause);
+            } else if self.state() == State::Established {
                 self.close_lingering(env, cause);
             } else {
                 self.limit(env, cause);

@@ -29,6 +29,7 @@
 mod harness;
 #[allow(dead_code)] // As above.
 mod script;
+mod words;
 
 mod closing;
 mod closing_ends;
@@ -40,12 +41,17 @@ mod keepalive;
 mod misdirected;
 mod opening;
 mod path;
+mod reassembly;
 mod recovery;
 mod resets;
+mod retransmission;
 mod table;
 mod tail_probe;
 mod time_wait;
 mod time_wait_bulk;
+mod timestamps;
+mod unread;
+mod window;
 
 #[allow(unused_imports)] // As above.
 use harness::{Harness, Seg, Syn};

@@ -1,7 +1,7 @@
 //! A service that does what the test says and remembers what it was told.
 
 use super::harness::pattern;
-use crate::service::{Context, Service};
+use crate::service::{ConnId, Context, Service};
 use crate::tcp::record::CloseRecord;
 use crate::wire::Tuple;
 use std::cell::RefCell;
@@ -21,6 +21,8 @@ pub enum Do {
     Linger,
     /// RST.
     Abort,
+    /// Has the connection of the peer's port offered its unread bytes again.
+    Resume(u16),
 }
 
 /// One call of the engine.
@@ -63,7 +65,10 @@ pub struct Script {
     pub records: Vec<CloseRecord>,
     /// Bytes that `send` took, over all connections.
     pub sent: usize,
+    got: usize,
     streams: HashMap<Tuple, Stream>,
+    /// Names of the connections that were opened, by the peer's port.
+    ids: HashMap<u16, ConnId>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +90,9 @@ impl Default for Script {
             told: Vec::new(),
             records: Vec::new(),
             sent: 0,
+            got: 0,
             streams: HashMap::new(),
+            ids: HashMap::new(),
         }
     }
 }
@@ -105,8 +112,14 @@ impl Script {
                 Do::Shutdown => cx.shutdown(),
                 Do::Linger => cx.close_lingering(),
                 Do::Abort => cx.abort(),
+                Do::Resume(port) => cx.resume(self.ids[&port]),
             }
         }
+    }
+
+    /// Bytes that `data` took, over all connections.
+    pub fn got(&self) -> usize {
+        self.got
     }
 
     /// Takes what was told since the last look.
@@ -129,6 +142,7 @@ impl Scripted {
 
 impl Service for Scripted {
     fn opened(&mut self, cx: &mut dyn Context) {
+        self.0.borrow_mut().ids.insert(cx.tuple().remote.port, cx.id());
         self.run(cx, Told::Opened, |s| s.opened.clone());
     }
     fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
@@ -139,6 +153,7 @@ impl Service for Scripted {
             let stream = s.streams.entry(cx.tuple()).or_default();
             assert_eq!(bytes, pattern(1 + stream.got as i64, bytes.len()), "the service got other bytes");
             stream.got += n;
+            s.got += n;
             n
         };
         self.run(cx, Told::Data(bytes.len()), |s| s.data.clone());
