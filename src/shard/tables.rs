@@ -98,6 +98,11 @@ impl Tables {
         self.half.len() + self.conns.len() + self.held
     }
 
+    /// Entries of the index.
+    pub(super) fn indexed(&self) -> usize {
+        self.index.len()
+    }
+
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.
     pub(super) fn timers(&self) -> usize {
         self.half_wheel.len() + self.conn_wheel.len() + self.held
@@ -274,7 +279,7 @@ fn tuple_of<'a>(
 }
 
 /// A deadline in the wheels' milliseconds, never early.
-fn ceil_ms(t: Time) -> u64 {
+pub(super) fn ceil_ms(t: Time) -> u64 {
     t.micros().div_ceil(1000)
 }
 

@@ -10,6 +10,7 @@
 //! here), [`time_wait::TimeWait`]. [`state`] holds the one transition table. Section numbers without a name are
 //! RFC 9293's.
 
+mod audit;
 pub mod chunk;
 pub mod close;
 pub mod config;
