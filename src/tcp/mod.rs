@@ -16,6 +16,7 @@ pub mod close;
 pub mod config;
 pub mod congestion;
 pub mod conn;
+pub mod ecn;
 pub mod input;
 pub mod isn;
 pub mod output;

@@ -43,18 +43,18 @@ pub fn cookies(bytes: &[u8]) {
         },
     );
     let cfg = TcpConfig::default();
-    let answer = cookies.answer(&syn, &cfg, &secret, now);
+    let answer = cookies.answer(&syn, 0, &cfg, &secret, now);
     let echoed = answer.options.timestamps.map(|t| Timestamps { val: ts.val.wrapping_add(1), ecr: t.val });
     let options = Options { timestamps: echoed, ..Options::default() };
     let ack = segment(tuple, Flags::ACK, syn.header.seq + 1, answer.seq + 1, options);
 
     // Good, for as long as its counter says.
     let wait = std::time::Duration::from_millis(u64::from(r.u16()));
-    match cookies.check(&ack, 0, &secret, now + wait) {
+    match cookies.check(&ack, 0, &cfg, &secret, now + wait) {
         CookieVerdict::Good(half) => {
             assert_eq!((half.irs, half.iss, half.tuple), (syn.header.seq, answer.seq, tuple));
             let offered = syn.header.options.mss.unwrap_or(536);
-            let kept = half.peer_mss.expect("a cookie tells an MSS");
+            let kept = half.mss().expect("a cookie tells an MSS");
             assert!(kept <= offered.max(88), "an MSS of {kept}, offered {offered}");
             let scaled = with & 10 == 10;
             assert_eq!(half.peer_scale, syn.header.options.window_scale.filter(|_| scaled).map(|s| s.min(14)));
@@ -73,13 +73,13 @@ pub fn cookies(bytes: &[u8]) {
         _ => forged.header.seq = forged.header.seq + n,
     }
     FORGED.fetch_add(1, Ordering::Relaxed);
-    if matches!(cookies.check(&forged, 0, &secret, now), CookieVerdict::Good(_)) {
+    if matches!(cookies.check(&forged, 0, &cfg, &secret, now), CookieVerdict::Good(_)) {
         BELIEVED.fetch_add(1, Ordering::Relaxed);
     }
     // At another worker it is nothing.
     let other = SynCookies::new(&secret, (u64::from(u32::MAX) + 1, 3));
     FORGED.fetch_add(1, Ordering::Relaxed);
-    if matches!(other.check(&ack_frame(&syn, &answer, options), 0, &secret, now), CookieVerdict::Good(_)) {
+    if matches!(other.check(&ack_frame(&syn, &answer, options), 0, &cfg, &secret, now), CookieVerdict::Good(_)) {
         BELIEVED.fetch_add(1, Ordering::Relaxed);
     }
     let (forged, believed) = (FORGED.load(Ordering::Relaxed), BELIEVED.load(Ordering::Relaxed));
