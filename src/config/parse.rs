@@ -155,6 +155,7 @@ fn tcp(s: &mut Section<'_, '_, '_>, c: &mut TcpConfig) {
     s.integer("syn_retries", &mut c.syn_retries, &bounds::SYN_RETRIES, "");
     s.duration_or_off("idle", &mut c.idle, &bounds::IDLE);
     s.choice("congestion", &mut c.congestion, &CONGESTION);
+    s.boolean("ecn_outgoing", &mut c.ecn_outgoing);
     s.size("send_buffer", &mut c.send_buffer, &bounds::BUFFER);
     s.size("receive_buffer", &mut c.receive_buffer, &bounds::BUFFER);
     if let Some(mss) = s.take("mss", |v| {
@@ -317,6 +318,7 @@ fn listener_limits(s: &mut Section<'_, '_, '_>, c: &mut ListenerConfig) {
     s.duration_or_off("keepalive_idle", &mut c.keepalive_idle, &bounds::IDLE);
     s.duration("keepalive_interval", &mut c.keepalive_interval, &bounds::KEEPALIVE_INTERVAL);
     s.integer("keepalive_probes", &mut c.keepalive_probes, &bounds::KEEPALIVE_PROBES, "probes");
+    s.boolean("ecn", &mut c.ecn);
 }
 
 fn listener_name(v: &DeValue<'_>) -> Result<String, Fault> {

@@ -167,6 +167,8 @@ pub struct TcpConfig {
     pub idle: Option<Duration>,
     /// How connections send, where a listener does not say.
     pub congestion: Congestion,
+    /// Whether connections opened from here ask for ECN.
+    pub ecn_outgoing: bool,
     /// Most bytes a connection queues for sending.
     pub send_buffer: u32,
     /// Most bytes a connection holds unread; also its receive window.
@@ -193,6 +195,7 @@ impl Default for TcpConfig {
             syn_retries: 5,
             idle: None,
             congestion: Congestion::Cubic,
+            ecn_outgoing: false,
             send_buffer: 64 << 10,
             receive_buffer: 64 << 10,
             mss: None,
@@ -229,6 +232,8 @@ pub struct ListenerConfig {
     pub keepalive_interval: Duration,
     /// So many unanswered questions end the connection.
     pub keepalive_probes: u8,
+    /// Whether peers that ask for ECN (RFC 3168) get it.
+    pub ecn: bool,
 }
 
 impl Default for ListenerConfig {
@@ -245,6 +250,7 @@ impl Default for ListenerConfig {
             keepalive_idle: None,
             keepalive_interval: Duration::from_secs(75),
             keepalive_probes: 9,
+            ecn: true,
         }
     }
 }

@@ -178,6 +178,7 @@ fn tcp(t: &config::TcpConfig) -> TcpConfig {
         delayed_ack: t.delayed_ack,
         challenge_acks: t.challenge_ack_per_conn,
         stray_replies: t.rst_budget,
+        ecn_outgoing: t.ecn_outgoing,
         ..TcpConfig::default()
     }
 }
@@ -203,6 +204,7 @@ fn listener(l: &config::ListenerConfig, connections: usize) -> ListenerSettings 
                 interval: l.keepalive_interval,
                 probes: l.keepalive_probes,
             }),
+            ecn: l.ecn,
         },
     }
 }
@@ -235,12 +237,12 @@ mod tests {
             frames = 1024\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
             half_open_cookies = 33\n\
             time_wait = 1103\nchunks = 104\n[tcp]\ntime_wait = \"1s\"\nfin_wait_2 = \"2s\"\nclose_wait = \"3s\"\n\
-            give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\ncongestion = \"newreno\"\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\n\
+            give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\ncongestion = \"newreno\"\necn_outgoing = true\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\n\
             mss = 1111\nttl = 12\nrst_budget = 13\nchallenge_ack_per_conn = 14\ndelayed_ack = \"15ms\"\n\
             [[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n\
             [[listener]]\nname = \"b\"\naddress = \"[::]:8\"\nservice = \"http\"\nidle = \"16s\"\n\
             linger_bytes = \"17B\"\nlinger_time = \"18s\"\ngive_up = \"20s\"\ncongestion = \"cubic\"\n\
-            keepalive_idle = \"21s\"\nkeepalive_interval = \"22s\"\nkeepalive_probes = 23\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
+            keepalive_idle = \"21s\"\nkeepalive_interval = \"22s\"\nkeepalive_probes = 23\necn = false\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
         let config = crate::config::from_text(text, Path::new("t.toml")).unwrap().config;
         let s = Settings::from_config(&config);
         let secs = Duration::from_secs;
@@ -264,18 +266,21 @@ mod tests {
             ttl: 12,
             stray_replies: 13,
             challenge_acks: 14,
+            ecn_outgoing: true,
             delayed_ack: Duration::from_millis(15),
             ..TcpConfig::default()
         };
         assert_eq!(s.tcp, tcp);
         let [a, b] = &s.listeners[..] else { panic!("{:?}", s.listeners) };
-        let limits = |idle, linger_bytes, linger_time, congestion, give_up, keep_alive| Limits {
+        let limits = |idle, linger_bytes, linger_time, congestion, give_up, keep_alive: Option<KeepAlive>| Limits {
             idle,
             linger_bytes,
             linger_time,
             congestion,
             give_up: Some(give_up),
             keep_alive,
+            // The one that sets keep-alive turns it off.
+            ecn: keep_alive.is_none(),
         };
         assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2), Algorithm::NewReno, secs(4), None));
         let keep_alive = KeepAlive { idle: secs(21), interval: secs(22), probes: 23 };

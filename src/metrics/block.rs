@@ -119,6 +119,10 @@ pub struct Counters {
     pub icmp_hard: u64,
     /// ICMP soft errors that quote a segment in flight.
     pub icmp_soft: u64,
+    /// Segments that a router had marked (RFC 3168).
+    pub ecn_experienced: u64,
+    /// Segments that echo a mark on what was sent.
+    pub ecn_echoed: u64,
     /// How often each (state, event) pair of the transition table happened.
     pub transitions: [[u64; Event::COUNT]; State::COUNT],
     /// Events that the transition table calls impossible: an engine fault when not 0.
@@ -163,6 +167,8 @@ impl Default for Counters {
             path_mtu_raised: 0,
             icmp_hard: 0,
             icmp_soft: 0,
+            ecn_experienced: 0,
+            ecn_echoed: 0,
             transitions: [[0; Event::COUNT]; State::COUNT],
             illegal_transitions: 0,
             busy_us: 0,
@@ -223,6 +229,8 @@ impl Counters {
             path_mtu_raised,
             icmp_hard,
             icmp_soft,
+            ecn_experienced,
+            ecn_echoed,
             transitions,
             illegal_transitions,
             busy_us,
@@ -259,6 +267,8 @@ impl Counters {
             (&mut self.path_mtu_raised, path_mtu_raised),
             (&mut self.icmp_hard, icmp_hard),
             (&mut self.icmp_soft, icmp_soft),
+            (&mut self.ecn_experienced, ecn_experienced),
+            (&mut self.ecn_echoed, ecn_echoed),
             (&mut self.illegal_transitions, illegal_transitions),
             (&mut self.busy_us, busy_us),
             (&mut self.idle_us, idle_us),

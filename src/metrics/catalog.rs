@@ -96,6 +96,8 @@ catalog! {
         "ICMP errors that quote a segment in flight.";
     PATH_MTU: Counter, Count, "finwheel_path_mtu_changes_total", ["cause"],
         "Connections whose segment size changed: lowered by a router's word or after timeouts of full segments, or raised.";
+    ECN: Counter, Count, "finwheel_ecn_segments_total", ["event"],
+        "Segments received with a congestion mark, and segments whose sender echoes one on what was sent from here.";
     FRAMES: Counter, Count, "finwheel_frames_total", ["direction"],
         "Frames received from and handed to the rings.";
     BYTES: Counter, Bytes, "finwheel_bytes_total", ["direction"],

@@ -342,6 +342,9 @@ fn connections(out: &mut Families, n: &Counters) {
     for (kind, v) in [("too_big", n.icmp_too_big), ("hard", n.icmp_hard), ("soft", n.icmp_soft)] {
         out.count(&c::ICMP_ERRORS, &[kind], v);
     }
+    for (event, v) in [("experienced", n.ecn_experienced), ("echoed", n.ecn_echoed)] {
+        out.count(&c::ECN, &[event], v);
+    }
     for (cause, v) in
         [("icmp", n.path_mtu_lowered), ("black_hole", n.path_black_holes), ("raised", n.path_mtu_raised)]
     {

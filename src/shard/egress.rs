@@ -123,7 +123,7 @@ impl<P: Port> Shard<P> {
                 tuple: &conn.tuple,
                 header: &out.header,
                 ttl: core.cfg.ttl,
-                ecn: 0,
+                ecn: conn.ecn_field(&out),
                 ip_id: core.ip_id,
             };
             let buffer = self.port.buffer(&mut f);

@@ -25,17 +25,17 @@ impl<P: Port> Shard<P> {
         }
         // An ISN above the old one cannot be a cookie: a pair that is opened again takes of the room that is left.
         if iss_floor.is_none() && core.wants_cookie() {
-            self.answer_by_cookie(frame, seg);
+            self.answer_by_cookie(frame, seg, listener);
             return;
         }
         let isn = core.secret.isn(&seg.tuple, core.now);
         let iss = iss_floor.map_or(isn, |floor| isn.max(floor));
-        let mut half = SynRcvd::new(seg, listener, iss, core.now);
+        let mut half = SynRcvd::new(seg, listener, iss, &core.cfg, core.now);
         half.traced = core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple));
         let Some(key) = core.tables.add_half(&half, core.now) else {
             if iss_floor.is_none() && core.cfg.syn_cookies.is_some() {
                 // The index is full, though the table is not.
-                self.answer_by_cookie(frame, seg);
+                self.answer_by_cookie(frame, seg, listener);
                 return;
             }
             core.block.counters.drop_frame(DropReason::SynTableFull);

@@ -39,7 +39,7 @@ impl Bits {
     const USED: NonZeroU16 = NonZeroU16::MIN;
     const SACK: u16 = 1 << 1;
     const TIMESTAMPS: u16 = 1 << 2;
-    const MSS: u16 = 1 << 3;
+    const ECN: u16 = 1 << 3;
     const VLAN: u16 = 1 << 4;
     const REPEATED: u16 = 1 << 5;
     const TRACED: u16 = 1 << 6;
@@ -52,7 +52,7 @@ impl Bits {
         let bits = [
             (r.sack, Self::SACK),
             (r.ts_recent.is_some(), Self::TIMESTAMPS),
-            (r.peer_mss.is_some(), Self::MSS),
+            (r.ecn, Self::ECN),
             (r.l2.vlan.is_some(), Self::VLAN),
             (r.repeated, Self::REPEATED),
             (r.traced, Self::TRACED),
@@ -93,28 +93,28 @@ impl Handshake {
             ts_recent: r.ts_recent.unwrap_or(0),
             since: r.since.micros() as u32,
             listener: r.listener,
-            mss: r.peer_mss.unwrap_or(0),
+            mss: r.peer_mss,
             vlan: r.l2.vlan.unwrap_or(0),
             bits: Bits::of(r),
         }
     }
 
     fn unpack(&self, tuple: Tuple, macs: (MacAddr, MacAddr), tries: u8, now: Time) -> SynRcvd {
-        let given = |bit, value| self.bits.has(bit).then_some(value);
         // Not negative: the time that is passed in does not run back, and if it did the SYN would have come now.
         let age = (now.micros() as u32).wrapping_sub(self.since).cast_signed().max(0).unsigned_abs();
         let (src, dst) = macs;
         SynRcvd {
             tuple,
-            l2: L2 { src, dst, vlan: given(Bits::VLAN, self.vlan) },
+            l2: L2 { src, dst, vlan: self.bits.has(Bits::VLAN).then_some(self.vlan) },
             since: Time::from_micros(now.micros().saturating_sub(u64::from(age))),
             irs: self.irs,
             iss: self.iss,
             ts_recent: self.bits.has(Bits::TIMESTAMPS).then_some(self.ts_recent),
             listener: self.listener,
-            peer_mss: given(Bits::MSS, self.mss),
+            peer_mss: self.mss,
             peer_scale: self.bits.scale(),
             sack: self.bits.has(Bits::SACK),
+            ecn: self.bits.has(Bits::ECN),
             tries,
             repeated: self.bits.has(Bits::REPEATED),
             traced: self.bits.has(Bits::TRACED),

@@ -134,6 +134,11 @@ impl<P: Port> Shard<P> {
         let Some(conn) = core.tables.conns.get_mut(key) else { return };
         let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
         let verdict = conn.on_segment(&mut env, &seg.header, payload);
+        if let Verdict::Accepted(_) = verdict {
+            let marks = conn.note_marks(seg.ecn, &seg.header, payload.len());
+            core.block.counters.ecn_experienced += u64::from(marks.experienced);
+            core.block.counters.ecn_echoed += u64::from(marks.echoed);
+        }
         match verdict {
             Verdict::Accepted(d) => core.deliver(key, &d, payload),
             Verdict::Dropped(reason) => core.block.counters.drop_frame(reason),

@@ -12,6 +12,7 @@
 //! A shard owns everything it touches: its [`Port`], its records, its chunks, its counters. Nothing is shared with
 //! another worker but the bounded queues of [`mailbox`].
 
+mod audit;
 pub mod budget;
 pub mod bulk_wheel;
 mod by_hand;

@@ -87,6 +87,11 @@ impl Tables {
         self.half.len() + self.conns.len() + self.waits.held()
     }
 
+    /// Entries of the index.
+    pub(super) fn indexed(&self) -> usize {
+        self.index.len()
+    }
+
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.
     pub(super) fn timers(&self) -> usize {
         self.half.timers() + self.conn_wheel.len() + self.waits.held()
@@ -251,7 +256,7 @@ fn tuple_of(half: &HalfTable, conns: &Slab<Conn>, waits: &WaitTable, h: Handle) 
 }
 
 /// A deadline in the wheels' milliseconds, never early.
-fn ceil_ms(t: Time) -> u64 {
+pub(super) fn ceil_ms(t: Time) -> u64 {
     t.micros().div_ceil(1000)
 }
 

@@ -37,6 +37,8 @@ pub struct TcpConfig {
     pub nagle: bool,
     /// Challenge ACKs, and ACKs to empty segments out of the window, a connection sends per second (RFC 5961 §7).
     pub challenge_acks: u8,
+    /// Whether connections opened from here ask for ECN (RFC 3168).
+    pub ecn_outgoing: bool,
     /// RSTs and `TIME_WAIT` ACKs a worker sends per second to segments without a live connection.
     pub stray_replies: u32,
 }
@@ -56,6 +58,8 @@ pub struct Limits {
     pub give_up: Option<Duration>,
     /// Keep-alive (RFC 9293 §3.8.4); `None` is off, which is what the RFC asks for unless told otherwise.
     pub keep_alive: Option<KeepAlive>,
+    /// ECN (RFC 3168) for peers that ask for it.
+    pub ecn: bool,
 }
 
 /// How a peer that has been quiet is asked whether it is there (RFC 9293 §3.8.4).
@@ -78,6 +82,7 @@ impl Limits {
         congestion: Algorithm::Cubic,
         give_up: None,
         keep_alive: None,
+        ecn: true,
     };
 }
 
@@ -99,6 +104,7 @@ impl Default for TcpConfig {
             delayed_ack: Duration::from_millis(40),
             nagle: false,
             challenge_acks: 10,
+            ecn_outgoing: false,
             stray_replies: 10_000,
         }
     }

@@ -99,6 +99,15 @@ impl ConnFlags {
     /// It was sent before: no new data.
     pub const PROBED_AGAIN: u32 = 1 << 27;
 
+    /// Both sides agreed on ECN.
+    pub const ECN: u32 = 1 << 28;
+    /// The SYN asks for ECN, and no other SYN was sent that did not.
+    pub const ECN_ASKED: u32 = 1 << 29;
+    /// Marks arrived: every segment echoes it until the peer says that it slowed down.
+    pub const ECN_ECHO: u32 = 1 << 30;
+    /// The window was reduced for an echo; the next new data says so.
+    pub const ECN_REDUCED: u32 = 1 << 31;
+
     /// Whether a flag is set.
     #[must_use]
     pub const fn has(self, f: u32) -> bool {
@@ -189,6 +198,8 @@ pub struct Conn {
     pub(super) congestion: Congestion,
     pub(super) recovery: Recovery,
     pub(super) scoreboard: Scoreboard,
+    /// Highest sequence number sent when the window was last reduced for an echoed mark.
+    pub(super) ecn_point: SeqNum,
     pub(super) rtt: Rtt,
     /// The byte whose acknowledgment ends the timed round trip, and when it was sent.
     pub(super) timed_seq: SeqNum,
@@ -258,6 +269,9 @@ impl Conn {
         c.ts_offset = secret.ts_offset(&open.tuple);
         c.rcv_scale = env.cfg.window_scale();
         c.flags.set(ConnFlags::ACTIVE | ConnFlags::SEND_SYN);
+        if env.cfg.ecn_outgoing {
+            c.flags.set(ConnFlags::ECN_ASKED);
+        }
         c.event(Event::ActiveOpen, env);
         c
     }
@@ -276,9 +290,12 @@ impl Conn {
         c.rcv_nxt = half.irs + 1;
         c.last_ack_sent = c.rcv_nxt;
         c.rcv_adv = c.rcv_nxt + half.offered_window(cfg);
-        c.set_peer_options(half.peer_mss, half.peer_scale, cfg);
+        c.set_peer_options(half.mss(), half.peer_scale, cfg);
         if half.sack {
             c.flags.set(ConnFlags::SACK);
+        }
+        if half.ecn {
+            c.flags.set(ConnFlags::ECN);
         }
         if let Some(ts) = half.ts_recent {
             c.flags.set(ConnFlags::TIMESTAMPS);
@@ -322,6 +339,7 @@ impl Conn {
             congestion: Congestion::new(Algorithm::default(), mss),
             recovery: Recovery::new(iss),
             scoreboard: Scoreboard::default(),
+            ecn_point: iss,
             rtt: Rtt::default(),
             timed_seq: iss,
             timed_at: now,
@@ -369,6 +387,9 @@ impl Conn {
         self.mss = cfg.send_mss(self.tuple.is_v4(), mss);
         self.mss_agreed = self.mss;
         self.congestion = Congestion::new(cfg.limits(self.service).congestion, self.mss);
+        if scale.is_some() {
+            self.flags.set(ConnFlags::SCALED);
+        }
         (self.snd_scale, self.rcv_scale) =
             scale.map_or((0, 0), |s| (s.min(super::config::MAX_WINDOW_SCALE), cfg.window_scale()));
     }

@@ -92,6 +92,7 @@ impl Conn {
         }
         self.last_rx = env.now;
         self.take_syn(env, h);
+        self.take_ecn_answer(h);
         if !acceptable {
             // Simultaneous open (§3.5, figure 7): our SYN goes again, with the ACK of theirs.
             self.event(Event::Syn, env);
@@ -326,17 +327,23 @@ impl Conn {
         if h.ack.before(self.snd_una) {
             return Ok(false);
         }
+        let echoes = self.echoes(h);
         let news = AckNews {
             acked: h.ack - self.snd_una,
             noted: self.scoreboard.bytes(),
             duplicate,
             bare,
-            limited: self.window_limited(),
+            // Nor does the window grow by what echoes a mark (RFC 3168 §6.1.2).
+            limited: self.window_limited() && !echoes,
         };
+        let flight = self.in_flight();
         if news.acked > 0 {
             self.acknowledge(env, h);
         }
         self.on_loss_news(env, h, news);
+        if echoes {
+            self.on_echo(h, flight);
+        }
         Ok(news.acked > 0)
     }
 

@@ -10,11 +10,13 @@
 //! here), [`time_wait::TimeWait`]. [`state`] holds the one transition table. Section numbers without a name are
 //! RFC 9293's.
 
+mod audit;
 pub mod chunk;
 pub mod close;
 pub mod config;
 pub mod congestion;
 pub mod conn;
+pub mod ecn;
 pub mod input;
 pub mod isn;
 pub mod output;

@@ -7,6 +7,7 @@
 use super::chunk::ChunkPool;
 use super::config::TcpConfig;
 use super::conn::{Conn, ConnFlags, Env};
+use super::ecn::SETUP;
 use super::recovery::Phase;
 use super::state::State;
 use crate::time::Time;
@@ -93,7 +94,7 @@ struct Piece {
 impl Conn {
     /// The next segment that is due, or `None`.
     pub fn next_segment(&mut self, env: &Env<'_>) -> Option<Outgoing> {
-        let out = match self.state() {
+        let mut out = match self.state() {
             State::Closed | State::Listen => None,
             State::SynSent | State::SynReceived => self.next_syn(env),
             State::Established | State::FinWait1 | State::CloseWait | State::Closing | State::LastAck => {
@@ -110,6 +111,7 @@ impl Conn {
         if out.retransmission.is_some() {
             self.rtx_ts = self.ts_val(env.now);
         }
+        self.mark(&mut out);
         Some(out)
     }
 
@@ -138,7 +140,11 @@ impl Conn {
         let header = Header {
             seq: self.iss,
             ack: if syn_ack { self.rcv_nxt } else { SeqNum::new(0) },
-            flags: if syn_ack { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            flags: match (syn_ack, self.flags.has(ConnFlags::ECN_ASKED)) {
+                (true, _) => Flags::SYN | Flags::ACK,
+                (false, true) => Flags::SYN | SETUP,
+                (false, false) => Flags::SYN,
+            },
             window: env.cfg.receive_buffer.min(u32::from(u16::MAX)) as u16,
             options: Options {
                 mss: Some(env.cfg.offered_mss(self.tuple.is_v4())),

@@ -361,5 +361,6 @@ impl RecvBuf {
     }
 }
 
+mod audit;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@
 //! last range: a connection without a gap owns nothing but this record of 12 bytes. A chunk holds [`MAX_RANGES`]; what
 //! finds no room, or no chunk, is not noted. That is safe: a SACK is advice, and the bytes are at worst sent again.
 
+mod audit;
+
 use super::chunk::{CHUNK_BYTES, ChunkPool, NONE};
 use crate::wire::SeqNum;
 

@@ -159,6 +159,31 @@ impl SendBuf {
         }
     }
 
+    /// Walks the chain and gives its number of chunks.
+    ///
+    /// # Errors
+    /// What contradicts itself.
+    pub(super) fn audit(&self, pool: &ChunkPool) -> Result<usize, String> {
+        let (mut id, mut chunks, mut bytes, mut last) = (self.head, 0, 0, NONE);
+        while id != NONE {
+            let m = pool.meta(id);
+            if last != NONE && m.seq != pool.meta(last).end_seq() {
+                return Err(format!("send buffer: chunk {id} does not follow on chunk {last}"));
+            }
+            chunks += 1;
+            bytes += m.len();
+            last = id;
+            id = m.next;
+            if chunks > pool.total() {
+                return Err("send buffer: the chain has a loop".to_owned());
+            }
+        }
+        if bytes != self.len() || last != self.tail {
+            return Err(format!("send buffer: {bytes} bytes in the chain, {} counted", self.len));
+        }
+        Ok(chunks)
+    }
+
     /// Lets go of everything.
     pub fn clear(&mut self, pool: &mut ChunkPool) {
         pool.free_chain(self.head);

@@ -4,6 +4,7 @@
 //! Its timestamp offset is not stored but derived from the tuple by the keyed hash.
 
 use super::config::TcpConfig;
+use super::ecn;
 use super::isn::{Secret, ts_val};
 use crate::drop::DropReason;
 use crate::time::Time;
@@ -31,12 +32,14 @@ pub struct SynRcvd {
     pub ts_recent: Option<u32>,
     /// Number of the listener.
     pub listener: u16,
-    /// The peer's MSS option.
-    pub peer_mss: Option<u16>,
+    /// The peer's MSS option; none is 0, which counts as none on the wire too.
+    pub peer_mss: u16,
     /// The peer's window scale option.
     pub peer_scale: Option<u8>,
     /// The peer permits SACK.
     pub sack: bool,
+    /// The peer asks for ECN, and the listener takes it.
+    pub ecn: bool,
     /// How often the SYN-ACK was sent again.
     pub tries: u8,
     /// The SYN-ACK was sent more than once: the handshake's round trip is unknown (Karn).
@@ -66,7 +69,7 @@ pub enum HalfVerdict {
 impl SynRcvd {
     /// From a SYN for a listener.
     #[must_use]
-    pub fn new(f: &TcpFrame, listener: u16, iss: SeqNum, now: Time) -> Self {
+    pub fn new(f: &TcpFrame, listener: u16, iss: SeqNum, cfg: &TcpConfig, now: Time) -> Self {
         let o = &f.header.options;
         Self {
             tuple: f.tuple,
@@ -76,13 +79,20 @@ impl SynRcvd {
             iss,
             ts_recent: o.timestamps.map(|t| t.val),
             listener,
-            peer_mss: o.mss,
+            peer_mss: o.mss.unwrap_or(0),
             peer_scale: o.window_scale,
             sack: o.sack_permitted,
+            ecn: ecn::asks(&f.header) && cfg.limits(listener).ecn,
             tries: 0,
             repeated: false,
             traced: false,
         }
+    }
+
+    /// The peer's MSS option.
+    #[must_use]
+    pub fn mss(&self) -> Option<u16> {
+        (self.peer_mss != 0).then_some(self.peer_mss)
     }
 
     /// The window field of the SYN-ACK: never scaled (RFC 7323 §2.2).
@@ -97,7 +107,7 @@ impl SynRcvd {
         Header {
             seq: self.iss,
             ack: self.irs + 1,
-            flags: Flags::SYN | Flags::ACK,
+            flags: Flags::SYN | Flags::ACK | if self.ecn { Flags::ECE } else { Flags::NONE },
             window: self.offered_window(cfg) as u16,
             options: Options {
                 mss: Some(cfg.offered_mss(self.tuple.is_v4())),
@@ -167,6 +177,8 @@ impl SynRcvd {
     /// its own wait for a round trip.
     pub fn syn_again(&mut self, h: &Header) {
         self.repeated = true;
+        // Who asked for ECN and now does not has fallen back (RFC 3168 §6.1.1.1); it is not agreed on later.
+        self.ecn &= ecn::asks(h);
         if let (Some(recent), Some(ts)) = (&mut self.ts_recent, h.options.timestamps)
             && ts.val.wrapping_sub(*recent).cast_signed() >= 0
         {

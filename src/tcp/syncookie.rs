@@ -15,7 +15,7 @@
 //!
 //! **Timestamp layout**: the clock's low 6 bits carry, from the highest, ECN, SACK-permitted, and 4 bits of the window
 //! shift (15 for none). The value never runs ahead of the clock and at most 64 ms behind. A peer without timestamps gets
-//! neither window scale nor SACK, for there is no place to keep them.
+//! neither window scale nor SACK nor ECN, for there is no place to keep them.
 //!
 //! **Life**: the counter counts 64 seconds, and a cookie of the present or the last one is good: 64 to 128 seconds.
 //!
@@ -60,6 +60,7 @@ const TS_MASK: u32 = (1 << TS_BITS) - 1;
 const TS_SCALE_MASK: u32 = 15;
 const TS_NO_SCALE: u32 = 15;
 const TS_SACK: u32 = 1 << 4;
+const TS_ECN: u32 = 1 << 5;
 const _: () = assert!((MAX_WINDOW_SCALE as u32) < TS_NO_SCALE);
 
 /// A worker's cookies: the key, and until when one can come back.
@@ -98,23 +99,38 @@ impl SynCookies {
 
     /// The SYN-ACK to a SYN, of which nothing is kept.
     #[must_use]
-    pub fn answer(&mut self, f: &TcpFrame, cfg: &TcpConfig, secret: &Secret, now: Time) -> Header {
+    pub fn answer(
+        &mut self,
+        f: &TcpFrame,
+        listener: u16,
+        cfg: &TcpConfig,
+        secret: &Secret,
+        now: Time,
+    ) -> Header {
         self.until = now + LIFE;
         let o = &f.header.options;
         let index = mss_index(o.mss.unwrap_or(if f.tuple.is_v4() { 536 } else { 1220 }));
         let iss = self.isn(&f.tuple, counter(now), index, f.header.seq);
-        let mut half = SynRcvd::new(f, 0, iss, now);
+        let mut half = SynRcvd::new(f, listener, iss, cfg, now);
         half.sack &= o.timestamps.is_some();
+        half.ecn &= o.timestamps.is_some();
         half.peer_scale = o.window_scale.filter(|_| o.timestamps.is_some());
         let mut header = half.syn_ack(cfg, secret, now);
         if let Some(ts) = &mut header.options.timestamps {
-            ts.val = timestamp(now, secret.ts_offset(&f.tuple), half.peer_scale, half.sack);
+            ts.val = timestamp(now, secret.ts_offset(&f.tuple), &half);
         }
         header
     }
 
     /// Judges a segment with ACK and without SYN and RST that belongs to no record.
-    pub fn check(&self, f: &TcpFrame, listener: u16, secret: &Secret, now: Time) -> CookieVerdict {
+    pub fn check(
+        &self,
+        f: &TcpFrame,
+        listener: u16,
+        cfg: &TcpConfig,
+        secret: &Secret,
+        now: Time,
+    ) -> CookieVerdict {
         let (irs, iss) = (f.header.seq - 1, f.header.ack - 1);
         let index = iss.raw() & MSS_MASK;
         let present = counter(now);
@@ -127,19 +143,20 @@ impl SynCookies {
         if expected != iss {
             return CookieVerdict::Early;
         }
-        let Some((scale, sack)) = f
+        let Some(kept) = f
             .header
             .options
             .timestamps
-            .map_or(Some((None, false)), |ts| options(ts, now, secret.ts_offset(&f.tuple)))
+            .map_or(Some(Kept::default()), |ts| options(ts, now, secret.ts_offset(&f.tuple)))
         else {
             return CookieVerdict::Unknown;
         };
-        let mut half = SynRcvd::new(f, listener, iss, now);
+        let mut half = SynRcvd::new(f, listener, iss, cfg, now);
         half.irs = irs;
-        half.peer_mss = MSS_TABLE.get(index as usize).copied();
-        half.peer_scale = scale;
-        half.sack = sack;
+        half.peer_mss = MSS_TABLE.get(index as usize).copied().unwrap_or(0);
+        half.peer_scale = kept.scale;
+        half.sack = kept.sack;
+        half.ecn = kept.ecn && cfg.limits(listener).ecn;
         // Which SYN-ACK was answered is not known: no round trip is taken from it.
         half.repeated = true;
         CookieVerdict::Good(half)
@@ -171,11 +188,11 @@ fn mss_index(mss: u16) -> u32 {
     MSS_TABLE.partition_point(|&m| m <= mss).saturating_sub(1) as u32
 }
 
-/// The timestamp that carries the options: at most 64 ms behind the clock.
-fn timestamp(now: Time, offset: u32, scale: Option<u8>, sack: bool) -> u32 {
+/// The timestamp that carries the options of a half-open record: at most 64 ms behind the clock.
+fn timestamp(now: Time, offset: u32, half: &SynRcvd) -> u32 {
     let clock = ts_val(now, 0);
-    let bits =
-        scale.map_or(TS_NO_SCALE, |s| u32::from(s.min(MAX_WINDOW_SCALE))) | if sack { TS_SACK } else { 0 };
+    let scale = half.peer_scale.map_or(TS_NO_SCALE, |s| u32::from(s.min(MAX_WINDOW_SCALE)));
+    let bits = scale | if half.sack { TS_SACK } else { 0 } | if half.ecn { TS_ECN } else { 0 };
     let mut val = clock & !TS_MASK | bits;
     if val & TS_MASK > clock & TS_MASK {
         val = val.wrapping_sub(1 << TS_BITS);
@@ -183,13 +200,25 @@ fn timestamp(now: Time, offset: u32, scale: Option<u8>, sack: bool) -> u32 {
     val.wrapping_add(offset)
 }
 
-/// The window shift and SACK that an echoed timestamp carries; `None` when no cookie that is still good had it.
-fn options(ts: Timestamps, now: Time, offset: u32) -> Option<(Option<u8>, bool)> {
+/// What an echoed timestamp has kept.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    scale: Option<u8>,
+    sack: bool,
+    ecn: bool,
+}
+
+/// What an echoed timestamp carries; `None` when no cookie that is still good had it.
+fn options(ts: Timestamps, now: Time, offset: u32) -> Option<Kept> {
     let val = ts.ecr.wrapping_sub(offset);
     let age = ts_val(now, 0).wrapping_sub(val);
     let scale = (val & TS_SCALE_MASK) as u8;
     let most = LIFE.as_millis() as u32 + (1 << TS_BITS);
-    (age <= most).then_some(((u32::from(scale) != TS_NO_SCALE).then_some(scale), val & TS_SACK != 0))
+    (age <= most).then_some(Kept {
+        scale: (u32::from(scale) != TS_NO_SCALE).then_some(scale),
+        sack: val & TS_SACK != 0,
+        ecn: val & TS_ECN != 0,
+    })
 }
 
 #[cfg(test)]

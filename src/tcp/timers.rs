@@ -134,7 +134,8 @@ impl Conn {
             self.limit(env, Cause::GiveUp);
             return;
         }
-        self.flags.clear(ConnFlags::TIMING);
+        // Something on the way may drop SYNs that ask for ECN (RFC 3168 §6.1.1.1).
+        self.flags.clear(ConnFlags::TIMING | ConnFlags::ECN_ASKED);
         self.rtt.back_off();
         self.flags.set(ConnFlags::SEND_SYN);
         self.rtx_at = env.now + self.rtt.rto();

@@ -201,7 +201,7 @@ impl Http {
 
     /// A head that begins with `bytes`: the usual one is complete and needs no buffer.
     fn first_part(&mut self, state: &mut State, bytes: &[u8]) -> usize {
-        match head::read(&bytes[..bytes.len().min(HEAD_MAX)], self.body_max) {
+        match self.judge(&bytes[..bytes.len().min(HEAD_MAX)]) {
             Verdict::Request(r) => {
                 self.understood(state, &r);
                 r.len
@@ -236,10 +236,9 @@ impl Http {
         self.buffers[at + had..at + had + new].copy_from_slice(&bytes[..new]);
         let len = had + new;
         state.gathered = Some(Gathered { len: len as u16, ..g });
-        // Only a line's end can complete a head; without this a client that dribbles bytes would have the whole
-        // head read again for each.
+        // A client that dribbles bytes does not have the whole head read again for each.
         let verdict = if bytes[..new].contains(&b'\n') {
-            head::read(&self.buffers[at..at + len], self.body_max)
+            self.judge(&self.buffers[at..at + len])
         } else {
             Verdict::Partial
         };
@@ -260,6 +259,12 @@ impl Http {
                 r.len.saturating_sub(had)
             }
         }
+    }
+
+    /// What the bytes of a head are, up to the last line's end: only that can complete one, and a head is judged alike
+    /// however its segments were cut.
+    fn judge(&self, bytes: &[u8]) -> Verdict {
+        bytes.iter().rposition(|&b| b == b'\n').map_or(Verdict::Partial, |end| head::read(&bytes[..=end], self.body_max))
     }
 
     fn understood(&mut self, state: &mut State, request: &Request) {

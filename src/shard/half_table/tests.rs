@@ -12,12 +12,12 @@ fn tuple(v4: bool, n: u16) -> Tuple {
 }
 
 fn any_half() -> impl Strategy<Value = SynRcvd> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let options =
-        (any::<Option<u32>>(), any::<Option<u16>>(), prop::option::of(0..=14u8), any::<Option<u16>>());
+        (any::<Option<u32>>(), any::<u16>(), prop::option::of(0..=14u8), any::<Option<u16>>());
     let rest = (any::<u32>(), any::<u32>(), any::<u16>(), any::<u16>(), any::<u8>(), 0..300_000_000u64);
     (flags, options, rest, any::<[u8; 6]>(), 0..300u16).prop_map(|(flags, options, rest, peer, own)| {
-        let (v4, sack, repeated, traced) = flags;
+        let (v4, sack, ecn, repeated, traced) = flags;
         let (ts_recent, peer_mss, peer_scale, vlan) = options;
         let (irs, iss, listener, port, tries, age) = rest;
         let [own0, own1] = own.to_be_bytes();
@@ -32,6 +32,7 @@ fn any_half() -> impl Strategy<Value = SynRcvd> {
             peer_mss,
             peer_scale,
             sack,
+            ecn,
             tries,
             repeated,
             traced,
@@ -82,9 +83,10 @@ fn half(v4: bool, n: u16, own: u16) -> SynRcvd {
         iss: SeqNum::new(2),
         ts_recent: None,
         listener: 0,
-        peer_mss: None,
+        peer_mss: 0,
         peer_scale: None,
         sack: false,
+        ecn: false,
         tries: 0,
         repeated: false,
         traced: false,

@@ -51,6 +51,7 @@ pub struct Seg {
     ts: Option<u32>,
     bare: bool,
     options: Options,
+    ecn: u8,
 }
 
 impl Seg {
@@ -65,6 +66,7 @@ impl Seg {
             ts: None,
             bare: false,
             options: Options::default(),
+            ecn: 0,
         }
     }
     /// Sequence number relative to the sender's initial one.
@@ -90,6 +92,10 @@ impl Seg {
     /// Without the timestamps that were agreed on.
     pub fn bare(self, bare: bool) -> Self {
         Self { bare, ..self }
+    }
+    /// ECN field of the IP header.
+    pub fn ecn(self, ecn: u8) -> Self {
+        Self { ecn, ..self }
     }
     /// With options of a SYN.
     pub fn syn(self, syn: Syn) -> Self {
@@ -147,6 +153,8 @@ pub struct Seen {
     pub header: Header,
     /// Its payload.
     pub payload: Vec<u8>,
+    /// ECN field of its IP header.
+    pub ecn: u8,
 }
 
 /// What a harness is made of.
@@ -392,7 +400,7 @@ impl Harness {
         let header = Header { seq: relative(p.iss, s.seq), ack, flags: s.flags, window, options };
         let tuple = self.tuple().flipped();
         let l2 = L2 { src: PEER_MAC, dst: OUR_MAC, vlan: None };
-        let emit = Emit { l2, tuple: &tuple, header: &header, ttl: 64, ecn: 0, ip_id: 0 };
+        let emit = Emit { l2, tuple: &tuple, header: &header, ttl: 64, ecn: s.ecn, ip_id: 0 };
         let mut frame = vec![0; emit.headers_len() + s.len];
         frame[emit.headers_len()..].copy_from_slice(&pattern(s.seq + i64::from(s.flags.syn()), s.len));
         let len = emit.emit(&mut frame, s.len).expect("the segment fits");
@@ -435,6 +443,7 @@ impl Harness {
             && h.seq == relative(p.irs.unwrap_or_default(), want.seq)
             && h.ack == wanted_ack
             && seen.payload.len() == want.len
+            && seen.ecn == want.ecn
             && want.win.is_none_or(|w| w == h.window);
         assert!(
             good,
@@ -525,7 +534,7 @@ impl Harness {
             let parsed = wire::parse(bytes, wire::Checksums::Verify);
             let Ok(Parsed::Tcp(seg)) = parsed else { panic!("the shard sent {parsed:?}") };
             let payload = bytes[usize::from(seg.payload.start)..usize::from(seg.payload.end)].to_vec();
-            self.out.push_back(Seen { at: self.now, tuple: seg.tuple, header: seg.header, payload });
+            self.out.push_back(Seen { at: self.now, tuple: seg.tuple, header: seg.header, payload, ecn: seg.ecn });
             self.wire.free(f);
         }
         self.wire.flush().expect("the simulated port does not fail");

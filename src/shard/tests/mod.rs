@@ -37,6 +37,7 @@ mod closing_limits;
 mod closing_loss;
 mod cookies;
 mod data;
+mod ecn;
 mod keepalive;
 mod misdirected;
 mod opening;

@@ -125,6 +125,13 @@ impl Congestion {
         self.ssthresh = self.reduced(used);
     }
 
+    /// The peer heard of a congestion mark, with `flight` bytes out (RFC 3168 §6.1.2, RFC 9438 §4.6): as for a loss, and at
+    /// once, for there is nothing to repair.
+    pub fn on_ecn(&mut self, flight: u32) {
+        self.on_loss(flight);
+        self.cwnd = self.cwnd.min(self.ssthresh);
+    }
+
     fn reduced(&mut self, used: u32) -> u32 {
         let to = match &mut self.law {
             Law::NewReno => used / 2,

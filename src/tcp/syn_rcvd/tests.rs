@@ -26,7 +26,7 @@ fn half(options: Options) -> SynRcvd {
         header: Header { seq: seq(IRS), flags: Flags::SYN, window: 1000, options, ..Header::default() },
         payload: 0..0,
     };
-    SynRcvd::new(&frame, 3, seq(ISS), NOW)
+    SynRcvd::new(&frame, 3, seq(ISS), &TcpConfig::default(), NOW)
 }
 
 fn plain() -> SynRcvd {
@@ -150,7 +150,7 @@ fn o06_the_syn_ack_offers_what_the_syn_offered() {
     assert_eq!(o.window_scale, Some(cfg.window_scale()));
     assert!(o.sack_permitted);
     assert_eq!(o.timestamps.map(|t| t.ecr), Some(77));
-    assert_eq!(full.peer_mss, Some(1400));
+    assert_eq!(full.mss(), Some(1400));
 }
 
 #[test]
