@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod logging;
 pub mod run;
+pub mod sim;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -47,6 +48,12 @@ pub enum Command {
     /// As root it makes a throwaway pair of network namespaces, serves kernel clients over AF_XDP, and removes them
     /// again; otherwise it plays the same scenario on a simulated link. Exits with 1 if one connection failed.
     Demo(demo::DemoArgs),
+    /// Simulate: whole servers and clients with everything going wrong that can, from a seed.
+    ///
+    /// Each seed chooses which faults there are and how strong: of the link, the workers, the rings and tables, the
+    /// peers. Every byte is checked, every connection must end right, and nothing may be left. The first run that fails
+    /// is shown with the command that replays it, packet by packet, and the exit code is 1.
+    Sim(sim::SimArgs),
 }
 
 /// Where the configuration is.
@@ -65,6 +72,7 @@ impl Cli {
             Command::Check(args) => check::execute(&args),
             Command::Run(args) => run::execute(&args),
             Command::Demo(args) => demo::execute(&args),
+            Command::Sim(args) => sim::execute(&args),
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use super::client::{Driver, Plan, Tally, Target};
 use super::world::{World, WorldConfig, tuple};
-use crate::metrics::block::Block;
+use crate::service::Service;
 use crate::service::discard::Discard;
 use crate::service::echo::Echo;
 use crate::service::http::{Http, HttpConfig};
 use crate::service::scripted::Scripted;
 use crate::shard::Listener;
-use crate::wire::{Endpoint, Tuple};
+use crate::wire::Tuple;
 use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,6 +28,9 @@ pub const HTTP_PORT: u16 = 80;
 /// What the HTTP server answers with.
 pub const BODY: &[u8] = b"closed right\n";
 
+/// Requests of which only a part may have come at a time, at one worker: the fleet's fit one segment.
+const PARTIAL_HEADS: usize = 256;
+
 /// The port of a target.
 #[must_use]
 pub const fn port_of(target: Target) -> u16 {
@@ -41,18 +44,37 @@ pub const fn port_of(target: Target) -> u16 {
 /// The three services on all addresses of both families; echo and discard scripted, for every closing order.
 #[must_use]
 pub fn listeners(connections: usize) -> Vec<Listener> {
-    let at = |port| -> Vec<Endpoint> {
-        vec![
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into(),
-            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into(),
-        ]
+    listeners_of(connections, BODY, |service| service)
+}
+
+/// The same with an HTTP body of one's own, and with something between each service and its shard.
+#[must_use]
+pub fn listeners_of(
+    connections: usize,
+    body: &[u8],
+    mut wrap: impl FnMut(Box<dyn Service>) -> Box<dyn Service>,
+) -> Vec<Listener> {
+    let http = HttpConfig {
+        body: body.to_vec(),
+        connections,
+        partial_heads: PARTIAL_HEADS,
+        ..HttpConfig::default()
     };
-    let http = HttpConfig { body: BODY.to_vec(), connections, ..HttpConfig::default() };
-    vec![
-        Listener { endpoints: at(ECHO_PORT), service: Box::new(Scripted::new(Echo, connections)) },
-        Listener { endpoints: at(DISCARD_PORT), service: Box::new(Scripted::new(Discard, connections)) },
-        Listener { endpoints: at(HTTP_PORT), service: Box::new(Http::new(http)) },
-    ]
+    let services: [(u16, Box<dyn Service>); 3] = [
+        (ECHO_PORT, Box::new(Scripted::new(Echo, connections))),
+        (DISCARD_PORT, Box::new(Scripted::new(Discard, connections))),
+        (HTTP_PORT, Box::new(Http::new(http))),
+    ];
+    services
+        .into_iter()
+        .map(|(port, service)| Listener {
+            endpoints: vec![
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into(),
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into(),
+            ],
+            service: wrap(service),
+        })
+        .collect()
 }
 
 /// Clients at work.
@@ -64,8 +86,6 @@ pub struct Fleet {
     total: u64,
     begun: u64,
     concurrency: usize,
-    /// What the servers have reported so far: their histograms are handed over, not kept.
-    pub server_totals: Block,
 }
 
 impl Fleet {
@@ -76,7 +96,7 @@ impl Fleet {
         let driver = Driver::new(concurrency, Arc::from(BODY));
         let driver = Rc::new(RefCell::new(driver));
         let world = World::new(cfg, || listeners(connections), Box::new(Rc::clone(&driver)));
-        Self { world, driver, seed, total, begun: 0, concurrency, server_totals: Block::default() }
+        Self { world, driver, seed, total, begun: 0, concurrency }
     }
 
     /// The tuple and plan of the `n`th connection; odd rounds run over IPv6.

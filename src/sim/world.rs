@@ -10,7 +10,7 @@
 use crate::port::mem::{Direction, LinkConfig, LinkHandle, MemPort, link_multi};
 use crate::port::{Accounting, Port};
 use crate::service::Service;
-use crate::shard::mailbox::{Mailbox, mailboxes, no_wake};
+use crate::shard::mailbox::{Handle, Mailbox, mailboxes, no_wake};
 use crate::shard::{Capacity, Listener, Parts, Shard};
 use crate::tcp::TcpConfig;
 use crate::tcp::conn::ActiveOpen;
@@ -46,6 +46,27 @@ pub struct WorldConfig {
     pub key: u64,
 }
 
+/// Has a say in how the shards take turns, and looks on. Shards are numbered: the servers by queue, then the client.
+pub trait Conduct {
+    /// Puts the shards into the order in which they have their next turns.
+    fn order(&mut self, shards: &mut [usize]) {
+        let _ = shards;
+    }
+    /// Whether a shard has no turns for now, as if its core were busy elsewhere.
+    fn stalled(&self, shard: usize) -> bool {
+        let _ = shard;
+        false
+    }
+    /// A shard has had its turn.
+    fn turned(&mut self, number: usize, shard: &mut Shard<MemPort>, link: &LinkHandle) {
+        let _ = (number, shard, link);
+    }
+}
+
+/// Turns in order, nobody looks on.
+struct Plainly;
+impl Conduct for Plainly {}
+
 /// The world.
 pub struct World {
     /// Server shards by queue.
@@ -54,7 +75,10 @@ pub struct World {
     pub client: Shard<MemPort>,
     /// The link.
     pub link: LinkHandle,
+    /// The control plane's ends of the servers' mailboxes.
+    pub handles: Vec<Handle>,
     now: Time,
+    order: Vec<usize>,
 }
 
 impl World {
@@ -63,19 +87,30 @@ impl World {
     /// # Panics
     /// When the link gives fewer queues than workers: a fault of the link.
     #[must_use]
-    pub fn new(
+    pub fn new(cfg: WorldConfig, listeners: impl FnMut() -> Vec<Listener>, driver: Box<dyn Service>) -> Self {
+        let capacity = cfg.capacity.clone();
+        Self::with_client(cfg, listeners, driver, &capacity)
+    }
+
+    /// The same with table sizes of its own for the client.
+    ///
+    /// # Panics
+    /// As [`World::new`].
+    #[must_use]
+    pub fn with_client(
         cfg: WorldConfig,
         mut listeners: impl FnMut() -> Vec<Listener>,
         driver: Box<dyn Service>,
+        client_capacity: &Capacity,
     ) -> Self {
         let (mut a, b, link) = link_multi(cfg.link, 1, cfg.workers);
         link.advance(START);
         let secret = Secret::new(cfg.key, !cfg.key);
         let wakes: Vec<_> = (0..cfg.workers).map(|_| no_wake()).collect();
-        let part = |port, tcp: &TcpConfig, listeners, client, mailbox: Mailbox, i: u64| Parts {
+        let part = |port, tcp: &TcpConfig, listeners, client: Option<_>, mailbox: Mailbox, i: u64| Parts {
             port,
             tcp: tcp.clone(),
-            capacity: cfg.capacity.clone(),
+            capacity: if client.is_some() { client_capacity } else { &cfg.capacity }.clone(),
             listeners,
             client,
             secret,
@@ -83,18 +118,18 @@ impl World {
             mailbox,
             now: START,
         };
-        let servers = b
+        let (mails, handles): (Vec<_>, Vec<_>) = mailboxes(&wakes).into_iter().unzip();
+        let servers: Vec<_> = b
             .into_iter()
-            .zip(mailboxes(&wakes))
+            .zip(mails)
             .enumerate()
-            .map(|(i, (port, (mail, _)))| {
-                Shard::new(part(port, &cfg.server, listeners(), None, mail, i as u64))
-            })
+            .map(|(i, (port, mail))| Shard::new(part(port, &cfg.server, listeners(), None, mail, i as u64)))
             .collect();
         let client_port = a.pop().unwrap_or_else(|| panic!("one queue at the client's end"));
         let (mail, _) = mailboxes(&[no_wake()]).swap_remove(0);
         let client = Shard::new(part(client_port, &cfg.client, Vec::new(), Some(driver), mail, 99));
-        Self { servers, client, link, now: START }
+        let order = (0..=servers.len()).collect();
+        Self { servers, client, link, handles, now: START, order }
     }
 
     /// Now.
@@ -115,18 +150,25 @@ impl World {
     ///
     /// # Errors
     /// The ports' fatal ones, or that the shards never come to rest.
-    fn rest(&mut self, until: Time) -> io::Result<Time> {
+    fn rest(&mut self, until: Time, conduct: &mut impl Conduct) -> io::Result<Time> {
+        let Self { servers, client, link, now, order, .. } = self;
         for _ in 0..MAX_TURNS {
-            self.link.advance(self.now);
+            link.advance(*now);
             let mut worked = false;
             let mut next = until;
-            for shard in self.servers.iter_mut().chain([&mut self.client]) {
-                let t = shard.turn(self.now)?;
+            conduct.order(order);
+            for &number in &*order {
+                if conduct.stalled(number) {
+                    continue;
+                }
+                let shard = servers.get_mut(number).unwrap_or(client);
+                let t = shard.turn(*now)?;
                 worked |= t.worked;
                 next = next.min(t.next);
+                conduct.turned(number, shard, link);
             }
             if !worked {
-                return Ok(self.link.next_delivery().map_or(next, |t| next.min(t)));
+                return Ok(link.next_delivery().map_or(next, |t| next.min(t)));
             }
         }
         Err(io::Error::other("the shards have work without end"))
@@ -137,9 +179,32 @@ impl World {
     /// # Errors
     /// The ports' fatal ones, or that the shards never come to rest.
     pub fn step(&mut self, until: Time) -> io::Result<()> {
-        let next = self.rest(until)?;
+        self.step_by(until, &mut Plainly)
+    }
+
+    /// [`World::step`] under somebody's conduct.
+    ///
+    /// # Errors
+    /// As [`World::step`].
+    pub fn step_by(&mut self, until: Time, conduct: &mut impl Conduct) -> io::Result<()> {
+        let next = self.rest(until, conduct)?;
         self.now = next.max(self.now + Duration::from_micros(1));
         Ok(())
+    }
+
+    /// Moves the clock on by `by` with nothing happening: what was due meanwhile comes late.
+    pub fn leap(&mut self, by: Duration) {
+        self.now += by;
+    }
+
+    /// All shards: the servers by queue, then the client.
+    pub fn shards_mut(&mut self) -> impl Iterator<Item = &mut Shard<MemPort>> {
+        self.servers.iter_mut().chain([&mut self.client])
+    }
+
+    /// All shards: the servers by queue, then the client.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard<MemPort>> {
+        self.servers.iter().chain([&self.client])
     }
 
     /// Steps until `done` says so or `limit` of simulated time has passed. Returns whether it was done.
@@ -149,7 +214,7 @@ impl World {
     pub fn run(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> io::Result<bool> {
         let until = self.now + limit;
         while self.now < until {
-            let next = self.rest(until)?;
+            let next = self.rest(until, &mut Plainly)?;
             if done(self) {
                 return Ok(true);
             }
@@ -161,10 +226,7 @@ impl World {
     /// Records, timers and chunks of all shards: zero of each when everything has ended.
     #[must_use]
     pub fn leftovers(&self) -> (usize, usize, usize) {
-        self.servers
-            .iter()
-            .chain([&self.client])
-            .fold((0, 0, 0), |(r, t, c), s| (r + s.records(), t + s.timers(), c + s.chunks_used()))
+        self.shards().fold((0, 0, 0), |(r, t, c), s| (r + s.records(), t + s.timers(), c + s.chunks_used()))
     }
 
     /// Whether nothing is on its way.
@@ -176,7 +238,7 @@ impl World {
     /// Where the frames of every port are.
     #[must_use]
     pub fn accounting(&self) -> Vec<Accounting> {
-        self.servers.iter().chain([&self.client]).map(|s| s.port().accounting()).collect()
+        self.shards().map(|s| s.port().accounting()).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::live::Live;
 use super::summary::{ClientTally, Summary};
 use super::{DemoArgs, Out, Outcome, SAMPLES, TIME_WAIT, entries_of, sample_plan};
-use crate::metrics::block::Block;
+use crate::metrics::block::{Block, Counters};
 use crate::port::mem::{Impairment, LinkConfig};
 use crate::shard::Capacity;
 use crate::shard::trace::Trace;
@@ -65,18 +65,19 @@ pub fn run(args: &DemoArgs, out: &Out) -> anyhow::Result<Outcome> {
     }
     let mut live = Live::new(args.connections, out);
     let mut shown = START;
+    let mut totals = Block::default();
     let done = fleet
         .run(LIMIT, |f| {
             if f.world.now().since(shown) >= Duration::from_millis(100) {
                 shown = f.world.now();
-                let block = merged(f);
-                live.show(out, shown.since(START), &block.counters);
+                report(f, &mut totals);
+                live.show(out, shown.since(START), &totals.counters);
             }
         })
         .context("simulated link")?;
     let settled = fleet.settle(LIMIT).context("simulated link")?;
-    let block = merged(&mut fleet);
-    live.show(out, fleet.world.now().since(START), &block.counters);
+    report(&mut fleet, &mut totals);
+    live.show(out, fleet.world.now().since(START), &totals.counters);
     live.end(out);
     if !done || !settled {
         bail!("connections were left after {LIMIT:?} of simulated time: {:?}", fleet.world.leftovers());
@@ -86,21 +87,18 @@ pub fn run(args: &DemoArgs, out: &Out) -> anyhow::Result<Outcome> {
     let clients = tally(&fleet);
     let mode = format!("simulated link, {workers} worker{}", if workers == 1 { "" } else { "s" });
     let summary =
-        Summary::new("memory", mode, args.connections, &block.counters, &block.histograms, &clients);
+        Summary::new("memory", mode, args.connections, &totals.counters, &totals.histograms, &clients);
     Ok(Outcome { summary, clients, samples })
 }
 
-/// All servers' counters and latencies since the start.
-fn merged(fleet: &mut Fleet) -> Block {
-    let mut all = fleet.server_totals.clone();
-    all.counters = crate::metrics::block::Counters::default();
+/// Brings the totals up to date: counters are since the start, histograms since the last report.
+fn report(fleet: &mut Fleet, totals: &mut Block) {
+    totals.counters = Counters::default();
     for server in &mut fleet.world.servers {
         let b = server.snapshot();
-        all.counters.merge(&b.counters);
-        all.histograms.merge(&b.histograms);
+        totals.counters.merge(&b.counters);
+        totals.histograms.merge(&b.histograms);
     }
-    fleet.server_totals = all.clone();
-    all
 }
 
 fn tally(fleet: &Fleet) -> ClientTally {

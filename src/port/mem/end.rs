@@ -2,6 +2,7 @@
 
 use super::Direction;
 use super::line::Shared;
+use super::log::Fate;
 use crate::port::{Accounting, BURST, Checksums, Frame, Port, PortStats};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -108,7 +109,8 @@ impl Port for MemPort {
     fn rx(&mut self, out: &mut Vec<Frame>) -> usize {
         let shared = Rc::clone(&self.shared);
         let mut shared = shared.borrow_mut();
-        let line = &mut shared.lines[self.out.reverse().index()];
+        let Shared { now, lines, log, .. } = &mut *shared;
+        let line = &mut lines[self.out.reverse().index()];
         let mut taken = 0;
         while out.len() < BURST && !self.posted.is_empty() {
             let Some(bytes) = line.inboxes[self.queue].frames.pop_front() else {
@@ -121,6 +123,7 @@ impl Port for MemPort {
             self.memory[at..at + bytes.len()].copy_from_slice(&bytes);
             let frame = self.lend(index, bytes.len());
             out.push(frame);
+            log.push(*now, self.out.reverse(), self.queue, &bytes, Fate::Taken, (false, false));
             taken += 1;
             self.stats.rx_frames += 1;
             self.stats.rx_bytes += bytes.len() as u64;
@@ -172,6 +175,10 @@ impl Port for MemPort {
 
     fn flush(&mut self) -> io::Result<()> {
         self.free.append(&mut self.completing);
+        if self.shared.borrow().lines[self.out.index()].held[self.queue] {
+            self.refill();
+            return Ok(());
+        }
         while let Some(frame) = self.pending.pop_front() {
             let at = self.start(frame.index);
             let bytes = &self.memory[at..at + frame.len()];

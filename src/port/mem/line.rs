@@ -104,13 +104,17 @@ pub(super) struct Line {
     number: u64,
     /// Buffers for copies to come.
     spare: Vec<Vec<u8>>,
+    /// Which table of queues the receiving end steers by.
+    pub steering: u64,
+    /// Sending queues whose frames stay in the transmit ring.
+    pub held: Vec<bool>,
 }
 
 /// Spare buffers a line keeps; more only holds memory, fewer allocates again after a burst.
 const SPARES: usize = 4096;
 
 impl Line {
-    fn new(impairment: Impairment, seed: u64, queues: usize) -> Self {
+    fn new(impairment: Impairment, seed: u64, queues: usize, senders: usize) -> Self {
         let inbox = || Inbox { frames: VecDeque::new(), posted: 0, no_frame: 0, ring_full: 0 };
         Self {
             impairment,
@@ -123,6 +127,8 @@ impl Line {
             free_at_ns: 0,
             number: 0,
             spare: Vec::new(),
+            steering: 0,
+            held: vec![false; senders],
         }
     }
 
@@ -188,7 +194,7 @@ impl Line {
     /// Chooses the receiving queue and puts a copy on its way.
     fn launch(&mut self, bytes: &[u8], due: Time, scatter: f64) {
         let queues = self.inboxes.len();
-        let mut queue = queue_of_frame(bytes, queues);
+        let mut queue = queue_of_frame(bytes, queues, self.steering);
         let astray = self.chance(scatter);
         let step = self.rng.random_range(0..queues.max(2) - 1);
         if astray && queues > 1 {
@@ -212,10 +218,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: LinkConfig, queues_a: usize, queues_b: usize) -> Self {
         let lines = [
-            Line::new(config.a_to_b.clone(), config.seed, queues_b),
-            Line::new(config.b_to_a.clone(), !config.seed, queues_a),
+            Line::new(config.a_to_b.clone(), config.seed, queues_b, queues_a),
+            Line::new(config.b_to_a.clone(), !config.seed, queues_a, queues_b),
         ];
-        Self { now: Time::ZERO, lines, log: Log::new(config.log, config.log_snap), config }
+        Self { now: Time::ZERO, lines, log: Log::new(config.log, config.log_snap, config.digest), config }
     }
 
     /// Longest frame: the MTU plus an Ethernet header and one VLAN tag.

@@ -3,11 +3,14 @@
 use super::Direction;
 use super::steer::glance;
 use crate::time::Time;
+use crate::wire::Tuple;
+use siphasher::sip::SipHasher13;
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// What the link did with a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// On its way, due at the time given.
     Passed(Time),
@@ -29,16 +32,18 @@ pub enum Fate {
     NoFrame,
     /// Due, but the receive ring was full.
     RingFull,
+    /// Taken by the receiver.
+    Taken,
 }
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// When it was sent; for `NoFrame` and `RingFull`, when it was due.
+    /// When it was sent; for `NoFrame` and `RingFull`, when it was due; for `Taken`, when it was taken.
     pub at: Time,
     /// Which way.
     pub direction: Direction,
-    /// The sender's queue; for `NoFrame` and `RingFull`, the receiver's.
+    /// The sender's queue; for `NoFrame`, `RingFull` and `Taken`, the receiver's.
     pub queue: usize,
     /// The first bytes of the frame as carried: after corruption.
     pub bytes: Vec<u8>,
@@ -52,6 +57,52 @@ pub struct LogEntry {
     pub reordered: bool,
 }
 
+impl LogEntry {
+    /// Whether this happened at the receiving end.
+    #[must_use]
+    pub const fn at_receiver(&self) -> bool {
+        matches!(self.fate, Fate::NoFrame | Fate::RingFull | Fate::Taken)
+    }
+
+    /// The flow, as the end names it where this happened.
+    #[must_use]
+    pub fn tuple(&self) -> Option<Tuple> {
+        let g = glance(&self.bytes, self.len)?;
+        let (local, remote) = if self.at_receiver() { (g.dst, g.src) } else { (g.src, g.dst) };
+        Some(Tuple { local, remote })
+    }
+
+    /// The segment and its fate, without when and where.
+    #[must_use]
+    pub fn segment(&self) -> impl fmt::Display + '_ {
+        Segment(self)
+    }
+}
+
+struct Segment<'a>(&'a LogEntry);
+
+impl fmt::Display for Segment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = self.0;
+        match glance(&e.bytes, e.len) {
+            Some(g) => write!(
+                f,
+                "{} > {} [{}] seq {} ack {} win {} len {}",
+                g.src, g.dst, g.flags, g.seq, g.ack, g.window, g.payload
+            )?,
+            None => write!(f, "not TCP, {} bytes", e.len)?,
+        }
+        write!(f, ": {:?}", e.fate)?;
+        if e.corrupted {
+            f.write_str(", corrupted")?;
+        }
+        if e.reordered {
+            f.write_str(", held back")?;
+        }
+        Ok(())
+    }
+}
+
 /// One line as a packet capture tool would print it, with the fate at its end.
 impl fmt::Display for LogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,23 +111,7 @@ impl fmt::Display for LogEntry {
             Direction::AToB => "a>b",
             Direction::BToA => "b>a",
         };
-        write!(f, "{:>5}.{:06} {arrow} q{} ", us / 1_000_000, us % 1_000_000, self.queue)?;
-        match glance(&self.bytes, self.len) {
-            Some(g) => write!(
-                f,
-                "{} > {} [{}] seq {} ack {} win {} len {}",
-                g.src, g.dst, g.flags, g.seq, g.ack, g.window, g.payload
-            )?,
-            None => write!(f, "not TCP, {} bytes", self.len)?,
-        }
-        write!(f, ": {:?}", self.fate)?;
-        if self.corrupted {
-            f.write_str(", corrupted")?;
-        }
-        if self.reordered {
-            f.write_str(", held back")?;
-        }
-        Ok(())
+        write!(f, "{:>5}.{:06} {arrow} q{} {}", us / 1_000_000, us % 1_000_000, self.queue, self.segment())
     }
 }
 
@@ -85,11 +120,20 @@ pub(super) struct Log {
     ring: VecDeque<LogEntry>,
     limit: usize,
     snap: usize,
+    digest: Option<SipHasher13>,
 }
 
 impl Log {
-    pub(super) fn new(limit: usize, snap: usize) -> Self {
-        Self { ring: VecDeque::new(), limit, snap }
+    pub(super) fn new(limit: usize, snap: usize, digest: bool) -> Self {
+        Self { ring: VecDeque::new(), limit, snap, digest: digest.then(SipHasher13::new) }
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.digest.map_or(0, |h| h.finish())
+    }
+
+    pub(super) fn take(&mut self) -> Vec<LogEntry> {
+        self.ring.drain(..).collect()
     }
 
     /// Records one event. `marks` is (corrupted, reordered).
@@ -102,6 +146,10 @@ impl Log {
         fate: Fate,
         marks: (bool, bool),
     ) {
+        if let Some(h) = &mut self.digest {
+            (at, direction, queue, fate).hash(h);
+            h.write(frame);
+        }
         if self.limit == 0 {
             return;
         }

@@ -25,7 +25,7 @@ mod tests;
 pub use end::MemPort;
 pub use line::{Counters, Filter, Verdict};
 pub use log::{Fate, LogEntry};
-pub use steer::queue_of;
+pub use steer::{flow_of, queue_of};
 
 use super::Checksums;
 use crate::time::Time;
@@ -126,6 +126,8 @@ pub struct LinkConfig {
     pub log: usize,
     /// Bytes of a frame that the log keeps.
     pub log_snap: usize,
+    /// Whether everything that happens on the link goes into [`LinkHandle::digest`].
+    pub digest: bool,
 }
 
 impl Default for LinkConfig {
@@ -143,6 +145,7 @@ impl Default for LinkConfig {
             checksums: Checksums::Verify,
             log: 0,
             log_snap: 128,
+            digest: false,
         }
     }
 }
@@ -240,6 +243,38 @@ impl LinkHandle {
     /// malformed frames come this way. `bytes` beyond MTU + 18 are dropped as oversize.
     pub fn inject(&self, direction: Direction, bytes: &[u8]) {
         self.shared.borrow_mut().inject(direction, bytes);
+    }
+
+    /// Sets how often frames of either direction land at another queue than their flow's, from now on.
+    pub fn scatter(&self, probability: f64) {
+        self.shared.borrow_mut().config.scatter = probability;
+    }
+
+    /// Changes the table by which the end that receives in `direction` steers flows to its queues: some flows move, as
+    /// when a NIC's RSS table is rewritten. Table 0 is that of [`queue_of`].
+    pub fn steer(&self, direction: Direction, table: u64) {
+        self.shared.borrow_mut().lines[direction.index()].steering = table;
+    }
+
+    /// Holds (or lets go) what a queue sends in `direction`: its frames stay in the transmit ring, as when the kernel
+    /// does not come round to sending.
+    pub fn hold(&self, direction: Direction, queue: usize, held: bool) {
+        if let Some(h) = self.shared.borrow_mut().lines[direction.index()].held.get_mut(queue) {
+            *h = held;
+        }
+    }
+
+    /// A hash of everything that has happened on the link, if [`LinkConfig::digest`] asks for one: two runs of one seed
+    /// have the same.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.shared.borrow().log.digest()
+    }
+
+    /// Takes what the packet log holds, oldest entry first.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<LogEntry> {
+        self.shared.borrow_mut().log.take()
     }
 
     /// The packet log, oldest entry first.

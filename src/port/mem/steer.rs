@@ -80,16 +80,27 @@ fn hash_end(end: Endpoint) -> u64 {
 /// either end.
 #[must_use]
 pub fn queue_of(tuple: &Tuple, queues: usize) -> usize {
+    queue_by(tuple, queues, 0)
+}
+
+/// The same by another table of queues: some flows are elsewhere than by table 0, the others where they were.
+fn queue_by(tuple: &Tuple, queues: usize, table: u64) -> usize {
     // Adding keeps it symmetric; the multiplication spreads the sum into the bits that are used.
     let sum = hash_end(tuple.local).wrapping_add(hash_end(tuple.remote));
     let mixed = (sum ^ (sum >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    (mixed % queues.max(1) as u64) as usize
+    // As a NIC does: the low bits of the hash name a slot of a table, the slot a queue.
+    let slot = mixed & 127;
+    let moved = if table == 0 { 0 } else { (slot ^ table).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62 };
+    ((mixed + moved) % queues.max(1) as u64) as usize
 }
 
 /// The queue a frame belongs to; 0 for what is no TCP.
-pub(super) fn queue_of_frame(frame: &[u8], queues: usize) -> usize {
-    glance(frame, frame.len()).map_or(0, |g| {
-        let tuple = Tuple { local: g.dst, remote: g.src };
-        queue_of(&tuple, queues)
-    })
+pub(super) fn queue_of_frame(frame: &[u8], queues: usize, table: u64) -> usize {
+    flow_of(frame).map_or(0, |tuple| queue_by(&tuple, queues, table))
+}
+
+/// The flow of a frame as its receiver names it; `None` for what is no TCP.
+#[must_use]
+pub fn flow_of(frame: &[u8]) -> Option<Tuple> {
+    glance(frame, frame.len()).map(|g| Tuple { local: g.dst, remote: g.src })
 }

@@ -81,6 +81,11 @@ impl Driver {
         Self { runs: Slots::new(connections), body, tally: Tally::default() }
     }
 
+    /// Has the tally keep so many failures in full.
+    pub fn keep_failures(&mut self, failures: usize) {
+        self.tally.keep(failures);
+    }
+
     /// Registers the plan of a connection about to be opened. Returns its initial `user` word, never 0.
     ///
     /// # Errors

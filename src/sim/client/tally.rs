@@ -6,7 +6,7 @@ use crate::tcp::record::{Cause, ClosePath, First};
 use crate::wire::Tuple;
 use std::fmt;
 
-/// Failures kept in full; more are only counted.
+/// Failures kept in full unless told otherwise; more are only counted.
 const FAILURES_KEPT: usize = 32;
 
 /// How one connection ended.
@@ -73,9 +73,16 @@ pub struct Failure {
 pub struct Tally {
     cells: [[Cell; Order::ALL.len()]; Target::ALL.len()],
     failures: Vec<Failure>,
+    /// Failures kept beyond the usual number.
+    more: usize,
 }
 
 impl Tally {
+    /// Keeps `failures` failures in full, if that is more than the usual number.
+    pub fn keep(&mut self, failures: usize) {
+        self.more = failures.saturating_sub(FAILURES_KEPT);
+    }
+
     /// The counts of one target and order.
     #[must_use]
     pub const fn cell(&self, target: Target, order: Order) -> &Cell {
@@ -132,7 +139,7 @@ impl Tally {
             cell.paths[path as usize] += 1;
             cell.first[first as usize] += 1;
         }
-        if outcome != Outcome::Good && self.failures.len() < FAILURES_KEPT {
+        if outcome != Outcome::Good && self.failures.len() < FAILURES_KEPT + self.more {
             self.failures.push(Failure { tuple: *tuple, plan: *plan, outcome });
         }
     }
@@ -154,7 +161,7 @@ impl Tally {
                 *a += b;
             }
         }
-        let room = FAILURES_KEPT - self.failures.len();
+        let room = FAILURES_KEPT + self.more - self.failures.len();
         self.failures.extend(other.failures.iter().take(room).cloned());
     }
 }
