@@ -101,7 +101,7 @@ impl Plan {
 }
 
 /// One end of a talk: what it has sent and received.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct End {
     to_send: u32,
     seed: u64,
@@ -177,7 +177,7 @@ pub struct Ours {
     pub end: End,
     pub tuple: Option<Tuple>,
     /// The peer's FIN was told.
-    pub peer_closed: bool,
+    peer_closed: bool,
     /// Our FIN or RST is said.
     closed: bool,
     /// What the engine said at the end, once for each time that it said it.
@@ -185,7 +185,33 @@ pub struct Ours {
 }
 
 impl Ours {
-    fn step(&mut self, cx: &mut dyn Context) {
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            end: End::ours(&plan),
+            tuple: None,
+            peer_closed: false,
+            closed: false,
+            records: Vec::new(),
+        }
+    }
+
+    pub fn opened(&mut self, cx: &mut dyn Context) {
+        assert_eq!(self.tuple.replace(cx.tuple()), None, "opened twice: {self:?}");
+        self.step(cx);
+    }
+
+    pub fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) {
+        self.end.take(bytes);
+        self.step(cx);
+    }
+
+    pub fn peer_closed(&mut self, cx: &mut dyn Context) {
+        self.peer_closed = true;
+        self.step(cx);
+    }
+
+    pub fn step(&mut self, cx: &mut dyn Context) {
         let may_speak = self.plan.shape != Shape::StrangerHalf || self.peer_closed;
         if may_speak && !self.closed {
             self.end.push(|bytes| cx.send(bytes));
@@ -233,15 +259,8 @@ pub struct Talks {
 
 impl Talks {
     pub fn new(plans: &[Plan], client: bool) -> Self {
-        let ours = |&plan: &Plan| Ours {
-            plan,
-            end: End::ours(&plan),
-            tuple: None,
-            peer_closed: false,
-            closed: false,
-            records: Vec::new(),
-        };
-        Self { all: Rc::new(RefCell::new(plans.iter().map(ours).collect())), client }
+        let ours = plans.iter().map(|&plan| Ours::new(plan)).collect();
+        Self { all: Rc::new(RefCell::new(ours)), client }
     }
 
     fn with(&self, tuple: &Tuple, f: impl FnOnce(&mut Ours)) {
@@ -252,18 +271,11 @@ impl Talks {
 
 impl Service for Talks {
     fn opened(&mut self, cx: &mut dyn Context) {
-        let tuple = cx.tuple();
-        self.with(&tuple, |o| {
-            assert_eq!(o.tuple.replace(tuple), None, "opened twice: {o:?}");
-            o.step(cx);
-        });
+        self.with(&cx.tuple(), |o| o.opened(cx));
     }
 
     fn data(&mut self, cx: &mut dyn Context, bytes: &[u8]) -> usize {
-        self.with(&cx.tuple(), |o| {
-            o.end.take(bytes);
-            o.step(cx);
-        });
+        self.with(&cx.tuple(), |o| o.data(cx, bytes));
         bytes.len()
     }
 
@@ -272,10 +284,7 @@ impl Service for Talks {
     }
 
     fn peer_closed(&mut self, cx: &mut dyn Context) {
-        self.with(&cx.tuple(), |o| {
-            o.peer_closed = true;
-            o.step(cx);
-        });
+        self.with(&cx.tuple(), |o| o.peer_closed(cx));
     }
 
     fn closed(&mut self, tuple: &Tuple, _: u32, record: &CloseRecord) {
