@@ -25,7 +25,7 @@ pub(crate) mod testing;
 
 use crate::tcp::record::CloseRecord;
 use crate::time::Time;
-use crate::wire::Tuple;
+use crate::wire::{Endpoint, Tuple};
 
 /// Names a connection to the services of its worker, until they are told that it is closed; then the name may be
 /// another's.
@@ -91,6 +91,12 @@ pub trait Service {
     /// The worker is asked to end its connections. The default closes lingering, after what was sent so far.
     fn drain(&mut self, cx: &mut dyn Context) {
         cx.close_lingering();
+    }
+
+    /// A connection to `remote` that was to be opened from here cannot be begun: no local port is free, or the table is
+    /// full. It never was one, so `closed` is not called.
+    fn not_begun(&mut self, remote: Endpoint, user: u32) {
+        let _ = (remote, user);
     }
 
     /// The connection ended: it left for `TIME_WAIT` or is gone. `user` is the word stored with it.

@@ -41,6 +41,7 @@ mod ecn;
 mod keepalive;
 mod misdirected;
 mod opening;
+mod outbound;
 mod path;
 mod reassembly;
 mod recovery;
