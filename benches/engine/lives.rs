@@ -73,8 +73,10 @@ impl Lives {
         let any = if v4 { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
         let listener =
             Listener { endpoints: vec![Endpoint::new(any, PORT)], service: Box::new(Closer(First::Us)) };
-        let other =
-            Listener { endpoints: vec![Endpoint::new(any, PORT + 1)], service: Box::new(Closer(First::Peer)) };
+        let other = Listener {
+            endpoints: vec![Endpoint::new(any, PORT + 1)],
+            service: Box::new(Closer(First::Peer)),
+        };
         let shard = Shard::new(Parts {
             port: ReplayPort::new(burst),
             tcp: TcpConfig { time_wait: TWO_MSL, syn_cookies: None, ..TcpConfig::default() },
@@ -152,12 +154,7 @@ impl Lives {
             ack: SeqNum::new(0),
             flags: Flags::SYN,
             window: 64_240,
-            options: Options {
-                mss: Some(1460),
-                window_scale: Some(7),
-                sack_permitted: true,
-                ..ts(1, 0)
-            },
+            options: Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..ts(1, 0) },
         };
         let ack = header(1, 1, Flags::ACK, 2);
         let (fin, last) = match self.first {

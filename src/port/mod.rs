@@ -11,8 +11,8 @@ pub mod bpf;
 pub mod link;
 pub mod mem;
 pub(crate) mod netlink;
-pub mod replay;
 pub mod privileges;
+pub mod replay;
 pub mod xsk;
 
 pub use crate::wire::Checksums;

@@ -29,7 +29,7 @@ use crate::wire::{Endpoint, Tuple};
 
 /// Names a connection to the services of its worker, until they are told that it is closed; then the name may be
 /// another's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConnId(pub(crate) u32);
 
 /// The connection a service call is about.

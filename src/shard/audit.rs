@@ -2,7 +2,7 @@
 //! timer. For fuzzing and simulation; it walks every table, and nothing on the packet path calls it.
 
 use super::Shard;
-use super::tables::{Found, Wait, ceil_ms};
+use super::tables::{Found, ceil_ms};
 use crate::port::Port;
 use crate::tcp::conn::ConnFlags;
 use crate::tcp::state::State;
@@ -69,38 +69,41 @@ impl<P: Port> Shard<P> {
             faults.push(format!("chunks: connections hold {chunks}, {} are lent", core.pool.used()));
         }
         if queued > core.pending.len() {
-            faults.push(format!("{queued} connections wait for output, {} are in the queue", core.pending.len()));
+            faults.push(format!(
+                "{queued} connections wait for output, {} are in the queue",
+                core.pending.len()
+            ));
         }
     }
 
     fn audit_half_open(&self, population: &mut [u64; State::COUNT], faults: &mut Vec<String>) {
         let tables = &self.core.tables;
-        for (key, half) in tables.half.scan(0, usize::MAX).0 {
+        for key in tables.half.keys() {
+            let Some(half) = tables.half.get(key, self.core.now) else { continue };
             population[State::SynReceived as usize] += 1;
             if self.found(&half.tuple) != Found::Half(key) {
                 faults.push(format!("{} half open: the index does not lead to it", half.tuple.remote));
             }
-            if tables.half_wheel.queued(key).is_none_or(|due| due > ceil_ms(half.due)) {
+            if !tables.half.is_armed(key) {
                 faults.push(format!("{} half open: no timer", half.tuple.remote));
             }
         }
-        if tables.half_wheel.len() != tables.half.len() {
-            faults.push(format!("{} half open, {} timers", tables.half.len(), tables.half_wheel.len()));
+        if tables.half.timers() != tables.half.len() {
+            faults.push(format!("{} half open, {} timers", tables.half.len(), tables.half.timers()));
         }
     }
 
     fn audit_waits(&self, population: &mut [u64; State::COUNT], faults: &mut Vec<String>) {
         let tables = &self.core.tables;
-        for (key, wait) in tables.waits.scan(0, usize::MAX).0 {
-            let Wait::Held(w) = wait else { continue };
+        for (key, w) in tables.waits.iter() {
             population[State::TimeWait as usize] += 1;
             if self.found(&w.tuple) != Found::Wait(key) {
                 faults.push(format!("{} TIME_WAIT: the index does not lead to it", w.tuple.remote));
             }
         }
-        let slots = tables.waits.len();
-        if tables.wait_wheel.len() != slots {
-            faults.push(format!("{slots} TIME_WAIT slots, {} entries on the wheel", tables.wait_wheel.len()));
+        let (slots, entries) = (tables.waits.slots(), tables.waits.entries());
+        if entries != slots {
+            faults.push(format!("{slots} TIME_WAIT slots, {entries} entries on the wheel"));
         }
     }
 

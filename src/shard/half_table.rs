@@ -309,7 +309,14 @@ impl HalfTable {
         both.into_iter().flatten().min()
     }
 
-    /// Every key that a record can have, for taking them all out.
+    /// Whether a record's timer is armed.
+    pub(super) fn is_armed(&self, key: u32) -> bool {
+        let (wheel, number) =
+            if key & WIDE == 0 { (&self.narrow.wheel, key) } else { (&self.wide.wheel, key & !WIDE) };
+        wheel.queued(number).is_some()
+    }
+
+    /// Every key that a record can have.
     pub(super) fn keys(&self) -> impl Iterator<Item = u32> + use<> {
         let numbers = 0..self.capacity as u32;
         numbers.clone().chain(numbers.map(|number| number | WIDE))

@@ -66,7 +66,7 @@ pub(super) struct Tables {
     pub(super) half: HalfTable,
     pub(super) conns: Slab<Conn>,
     pub(super) conn_wheel: TimerWheel,
-    waits: WaitTable,
+    pub(super) waits: WaitTable,
 }
 
 impl Tables {
@@ -232,12 +232,6 @@ impl Tables {
         let w = self.waits.settle(key, now)?;
         self.unlink(&w.tuple, Kind::TimeWait, key);
         Some(w)
-    }
-
-    /// Slots of `TIME_WAIT` records, with those of ended ones that wait for the wheel.
-    #[cfg(test)]
-    pub(super) fn wait_slots(&self) -> usize {
-        self.waits.slots()
     }
 
     /// When the next `TIME_WAIT` record is due, in milliseconds.

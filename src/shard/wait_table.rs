@@ -196,11 +196,21 @@ impl WaitTable {
         self.slots() >= self.capacity
     }
 
-    /// Slots taken; each has one entry on the wheel.
+    /// Slots taken, each of which has one entry on the wheel.
     pub(super) fn slots(&self) -> usize {
-        let taken = self.v4.0.len() + self.v6.0.len();
-        debug_assert_eq!(taken, self.wheel.len(), "a slot without its entry");
-        taken
+        self.v4.0.len() + self.v6.0.len()
+    }
+
+    /// Entries on the wheel.
+    pub(super) fn entries(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// All records, by their keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, TimeWait)> {
+        let v4 = self.v4.0.scan(0, usize::MAX).0.map(|(number, p)| (number, p.unpack()));
+        let v6 = self.v6.0.scan(0, usize::MAX).0.map(|(number, p)| (number | WIDE, p.unpack()));
+        v4.chain(v6).filter_map(|(key, w)| Some((key, w?)))
     }
 
     /// Keeps a record until `expires`, and names it; `None` when there is no room.

@@ -7,6 +7,7 @@
 use super::chunk::ChunkPool;
 use super::config::TcpConfig;
 use super::congestion::{Algorithm, Congestion};
+pub use super::conn_flags::ConnFlags;
 use super::isn::{Secret, ts_val};
 use super::record::{Cause, ClosePath, CloseRecord, ClosingMicros, First};
 use super::recovery::Recovery;
@@ -30,111 +31,6 @@ pub struct Env<'a> {
     pub pool: &'a mut ChunkPool,
     /// The worker's account of states and transitions.
     pub log: &'a mut StateLog,
-}
-
-/// Facts of a connection that are true or false.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnFlags(u32);
-
-impl ConnFlags {
-    /// Both sides sent the timestamps option.
-    pub const TIMESTAMPS: u32 = 1;
-    /// Both sides sent SACK-permitted.
-    pub const SACK: u32 = 1 << 1;
-    /// An ACK is owed now.
-    pub const ACK_NOW: u32 = 1 << 2;
-    /// The first unacknowledged segment is to be sent again now (fast retransmit).
-    pub const RETRANSMIT: u32 = 1 << 3;
-    /// A SYN or SYN-ACK is to be sent (again).
-    pub const SEND_SYN: u32 = 1 << 4;
-    /// A window probe is to be sent.
-    pub const PROBE: u32 = 1 << 5;
-    /// A small segment may be sent although silly-window avoidance would wait.
-    pub const FORCE: u32 = 1 << 6;
-    /// Our FIN is acknowledged.
-    pub const FIN_ACKED: u32 = 1 << 7;
-    /// The service closed for good: nobody reads.
-    pub const READ_CLOSED: u32 = 1 << 8;
-    /// A lingering close is reading and discarding.
-    pub const LINGER: u32 = 1 << 9;
-    /// `send` took less than offered; the service wants to hear of free space.
-    pub const SEND_BLOCKED: u32 = 1 << 10;
-    /// Data flowed after the first FIN.
-    pub const HALF_CLOSE: u32 = 1 << 11;
-    /// The FINs crossed.
-    pub const CROSSED: u32 = 1 << 12;
-    /// The service was told that the peer closed.
-    pub const TOLD_CLOSED: u32 = 1 << 13;
-    /// The service was told that the connection is open.
-    pub const TOLD_OPEN: u32 = 1 << 14;
-    /// A RST is to be sent when the record goes.
-    pub const SEND_RST: u32 = 1 << 15;
-    /// Segments and transitions of this connection are traced.
-    pub const TRACED: u32 = 1 << 16;
-    /// The connection waits in the worker's output queue.
-    pub const QUEUED: u32 = 1 << 17;
-    /// A segment is being timed for the round trip.
-    pub const TIMING: u32 = 1 << 18;
-    /// Opened from here.
-    pub const ACTIVE: u32 = 1 << 19;
-    /// The ACK that is owed is a challenge ACK.
-    pub const CHALLENGE: u32 = 1 << 20;
-
-    /// The connection waits for chunks in the worker's queue.
-    pub const STARVED: u32 = 1 << 21;
-    /// Both sides sent the window scale option.
-    pub const SCALED: u32 = 1 << 22;
-    /// When last asked for output, it was the congestion window that held data back.
-    pub const LIMITED: u32 = 1 << 23;
-
-    /// The handshake was one by cookie: how long it took is not known.
-    pub const COOKIE: u32 = 1 << 24;
-    /// The service asked to be offered its unread bytes again.
-    pub const RESUME: u32 = 1 << 25;
-
-    /// A tail loss probe is to be sent now.
-    pub const TAIL_PROBE: u32 = 1 << 25;
-    /// A tail loss probe is out, and what became of it is not known.
-    pub const PROBED: u32 = 1 << 26;
-    /// It was sent before: no new data.
-    pub const PROBED_AGAIN: u32 = 1 << 27;
-
-    /// Both sides agreed on ECN.
-    pub const ECN: u32 = 1 << 28;
-    /// The SYN asks for ECN, and no other SYN was sent that did not.
-    pub const ECN_ASKED: u32 = 1 << 29;
-    /// Marks arrived: every segment echoes it until the peer says that it slowed down.
-    pub const ECN_ECHO: u32 = 1 << 30;
-    /// The window was reduced for an echo; the next new data says so.
-    pub const ECN_REDUCED: u32 = 1 << 31;
-
-    /// Whether a flag is set.
-    #[must_use]
-    pub const fn has(self, f: u32) -> bool {
-        self.0 & f != 0
-    }
-    /// Sets a flag.
-    pub const fn set(&mut self, f: u32) {
-        self.0 |= f;
-    }
-    /// Clears a flag.
-    pub const fn clear(&mut self, f: u32) {
-        self.0 &= !f;
-    }
-    /// Sets a flag, or clears it.
-    pub const fn put(&mut self, f: u32, on: bool) {
-        if on {
-            self.set(f);
-        } else {
-            self.clear(f);
-        }
-    }
-    /// Reads and clears a flag.
-    pub const fn take(&mut self, f: u32) -> bool {
-        let was = self.has(f);
-        self.clear(f);
-        was
-    }
 }
 
 /// Listener number of a connection that was opened from here.

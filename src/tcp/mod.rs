@@ -16,6 +16,7 @@ pub mod close;
 pub mod config;
 pub mod congestion;
 pub mod conn;
+mod conn_flags;
 pub mod ecn;
 pub mod input;
 pub mod isn;

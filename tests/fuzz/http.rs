@@ -2,7 +2,7 @@
 
 use crate::engine::Reader;
 use finwheel::service::http::{Http, HttpConfig, HttpCounters};
-use finwheel::service::{Context, Service};
+use finwheel::service::{ConnId, Context, Service};
 use finwheel::time::Time;
 use finwheel::wire::{Addr, Endpoint, Tuple};
 
@@ -43,6 +43,10 @@ struct Cx {
 }
 
 impl Context for Cx {
+    fn id(&self) -> ConnId {
+        ConnId::default()
+    }
+    fn resume(&mut self, _: ConnId) {}
     fn tuple(&self) -> Tuple {
         let end = |n| Endpoint::new(Addr::v4([10, 0, 0, n]), 80);
         Tuple { local: end(1), remote: end(2) }
@@ -93,7 +97,13 @@ struct Outcome {
 /// Offers `stream` in pieces, `room` bytes of send buffer at a time, as the engine does; then the peer's FIN.
 fn serve(stream: &[u8], mut piece: impl FnMut() -> usize, room: usize) -> Outcome {
     let body = vec![b'x'; 300];
-    let mut http = Http::new(HttpConfig { body, connections: 2, partial_heads: 1, body_max: 100, ..HttpConfig::default() });
+    let mut http = Http::new(HttpConfig {
+        body,
+        connections: 2,
+        partial_heads: 1,
+        body_max: 100,
+        ..HttpConfig::default()
+    });
     let mut cx = Cx { user: 0, out: Vec::new(), room, ended: None };
     http.opened(&mut cx);
     let (mut unread, mut arrived) = (Vec::new(), 0);

@@ -13,8 +13,7 @@ fn tuple(v4: bool, n: u16) -> Tuple {
 
 fn any_half() -> impl Strategy<Value = SynRcvd> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    let options =
-        (any::<Option<u32>>(), any::<u16>(), prop::option::of(0..=14u8), any::<Option<u16>>());
+    let options = (any::<Option<u32>>(), any::<u16>(), prop::option::of(0..=14u8), any::<Option<u16>>());
     let rest = (any::<u32>(), any::<u32>(), any::<u16>(), any::<u16>(), any::<u8>(), 0..300_000_000u64);
     (flags, options, rest, any::<[u8; 6]>(), 0..300u16).prop_map(|(flags, options, rest, peer, own)| {
         let (v4, sack, ecn, repeated, traced) = flags;

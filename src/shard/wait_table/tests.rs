@@ -47,7 +47,7 @@ fn a_record_comes_back_as_it_was() {
     }
     assert_eq!(expire(&mut t, at(60_004)).len(), 0);
     assert_eq!(expire(&mut t, at(60_021)).len(), 1000);
-    assert_eq!((t.held(), t.slots()), (0, 0));
+    assert_eq!((t.held(), t.slots(), t.entries()), (0, 0, 0));
 }
 
 #[test]
@@ -182,7 +182,8 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(t.held(), model.len());
+            prop_assert_eq!((t.held(), t.iter().count()), (model.len(), model.len()));
+            prop_assert_eq!(t.slots(), t.entries());
             for (&key, (w, _)) in &model {
                 prop_assert_eq!(t.get(key), Some(*w));
             }
