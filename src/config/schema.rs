@@ -169,8 +169,10 @@ pub struct TcpConfig {
     pub congestion: Congestion,
     /// Most bytes a connection queues for sending.
     pub send_buffer: u32,
-    /// Most bytes a connection holds unread; also its receive window.
+    /// Most bytes a connection holds unread; also its largest receive window.
     pub receive_buffer: u32,
+    /// The receive window a connection begins with, unless `receive_buffer` is smaller.
+    pub receive_window: u32,
     /// Largest segment in both directions, in bytes of payload; `None` derives it from the interface's MTU.
     pub mss: Option<u16>,
     /// TTL or hop limit of what is sent.
@@ -194,7 +196,8 @@ impl Default for TcpConfig {
             idle: None,
             congestion: Congestion::Cubic,
             send_buffer: 64 << 10,
-            receive_buffer: 64 << 10,
+            receive_buffer: 1 << 20,
+            receive_window: 64 << 10,
             mss: None,
             ttl: 64,
             rst_budget: 1000,
@@ -229,6 +232,12 @@ pub struct ListenerConfig {
     pub keepalive_interval: Duration,
     /// So many unanswered questions end the connection.
     pub keepalive_probes: u8,
+    /// Most bytes a connection queues for sending.
+    pub send_buffer: u32,
+    /// Most bytes a connection holds unread; also its largest receive window.
+    pub receive_buffer: u32,
+    /// A peer that answers but takes nothing of what waits for it is reset after this long; `None` for never.
+    pub zero_window: Option<Duration>,
 }
 
 impl Default for ListenerConfig {
@@ -245,6 +254,9 @@ impl Default for ListenerConfig {
             keepalive_idle: None,
             keepalive_interval: Duration::from_secs(75),
             keepalive_probes: 9,
+            send_buffer: TcpConfig::default().send_buffer,
+            receive_buffer: TcpConfig::default().receive_buffer,
+            zero_window: Some(Duration::from_secs(600)),
         }
     }
 }

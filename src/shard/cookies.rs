@@ -25,9 +25,9 @@ impl Core {
 
 impl<P: Port> Shard<P> {
     /// Answers a SYN for a listener and keeps nothing.
-    pub(super) fn answer_by_cookie(&mut self, frame: Frame, seg: &TcpFrame) {
+    pub(super) fn answer_by_cookie(&mut self, frame: Frame, seg: &TcpFrame, listener: u16) {
         let core = &mut self.core;
-        let header = core.cookies.answer(seg, &core.cfg, &core.secret, core.now);
+        let header = core.cookies.answer(seg, listener, &core.cfg, &core.secret, core.now);
         let traced = core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple));
         if traced {
             let len = seg.payload_len();

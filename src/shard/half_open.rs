@@ -25,7 +25,7 @@ impl<P: Port> Shard<P> {
         }
         // An ISN above the old one cannot be a cookie: a pair that is opened again takes of the room that is left.
         if iss_floor.is_none() && core.wants_cookie() {
-            self.answer_by_cookie(frame, seg);
+            self.answer_by_cookie(frame, seg, listener);
             return;
         }
         let isn = core.secret.isn(&seg.tuple, core.now);
@@ -35,7 +35,7 @@ impl<P: Port> Shard<P> {
         let Some(key) = core.tables.add_half(half) else {
             if iss_floor.is_none() && core.cfg.syn_cookies.is_some() {
                 // The index is full, though the table is not.
-                self.answer_by_cookie(frame, seg);
+                self.answer_by_cookie(frame, seg, listener);
                 return;
             }
             core.block.counters.drop_frame(DropReason::SynTableFull);

@@ -98,12 +98,19 @@ impl SynCookies {
 
     /// The SYN-ACK to a SYN, of which nothing is kept.
     #[must_use]
-    pub fn answer(&mut self, f: &TcpFrame, cfg: &TcpConfig, secret: &Secret, now: Time) -> Header {
+    pub fn answer(
+        &mut self,
+        f: &TcpFrame,
+        listener: u16,
+        cfg: &TcpConfig,
+        secret: &Secret,
+        now: Time,
+    ) -> Header {
         self.until = now + LIFE;
         let o = &f.header.options;
         let index = mss_index(o.mss.unwrap_or(if f.tuple.is_v4() { 536 } else { 1220 }));
         let iss = self.isn(&f.tuple, counter(now), index, f.header.seq);
-        let mut half = SynRcvd::new(f, 0, iss, now);
+        let mut half = SynRcvd::new(f, listener, iss, now);
         half.sack &= o.timestamps.is_some();
         half.peer_scale = o.window_scale.filter(|_| o.timestamps.is_some());
         let mut header = half.syn_ack(cfg, secret, now);

@@ -31,13 +31,16 @@ mod harness;
 mod script;
 mod words;
 
+mod abuse;
 mod closing;
 mod closing_ends;
 mod closing_limits;
 mod closing_loss;
 mod cookies;
 mod data;
+mod growth;
 mod keepalive;
+mod memory;
 mod misdirected;
 mod opening;
 mod path;

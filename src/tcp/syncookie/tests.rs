@@ -56,7 +56,7 @@ proptest! {
         let mut c = SynCookies::new(&s, (1, 2));
         let sent = Time::from_micros(start);
         let syn = frame(v6, irs, 0, Flags::SYN, syn_options(mss, scale, sack, ts));
-        let h = c.answer(&syn, &cfg, &s, sent);
+        let h = c.answer(&syn, 0, &cfg, &s, sent);
         prop_assert_eq!(h.options.timestamps.is_some(), ts);
         prop_assert_eq!(h.options.window_scale.is_some(), ts && scale.is_some());
         prop_assert_eq!(h.options.sack_permitted, ts && sack);
@@ -82,7 +82,7 @@ proptest! {
         let s = secret();
         let mut c = SynCookies::new(&s, (1, 2));
         let syn = frame(false, irs, 0, Flags::SYN, syn_options(1460, None, false, false));
-        let h = c.answer(&syn, &TcpConfig::default(), &s, NOW);
+        let h = c.answer(&syn, 0, &TcpConfig::default(), &s, NOW);
         // Only the lowest three bits, the MSS, may differ from the true one by an accident of one in 2^28.
         prop_assume!(guess >> 3 != h.seq.raw() >> 3);
         let f = frame(false, irs.wrapping_add(1), guess.wrapping_add(1), Flags::ACK, Options::default());
@@ -98,7 +98,7 @@ fn o10_a_cookie_is_good_for_two_counters_and_no_longer() {
     // The very beginning of a counter: the longest life.
     let sent = Time::from_micros(640_000_000);
     let syn = frame(false, 5, 0, Flags::SYN, syn_options(1460, Some(7), true, false));
-    let h = c.answer(&syn, &TcpConfig::default(), &s, sent);
+    let h = c.answer(&syn, 0, &TcpConfig::default(), &s, sent);
     let ack = answer_to(false, 5, &h);
     for (after, lives) in [(0, true), (63, true), (127, true), (128, false), (192, false), (6400, false)] {
         let now = sent + Duration::from_secs(after);
@@ -112,7 +112,7 @@ fn o10_a_cookie_is_good_for_its_tuple_its_peers_isn_and_its_worker() {
     let s = secret();
     let mut c = SynCookies::new(&s, (1, 2));
     let syn = frame(false, 5, 0, Flags::SYN, syn_options(1460, None, false, false));
-    let h = c.answer(&syn, &TcpConfig::default(), &s, NOW);
+    let h = c.answer(&syn, 0, &TcpConfig::default(), &s, NOW);
     let ack = answer_to(false, 5, &h);
     let mut other = ack.clone();
     other.tuple.remote.port += 1;
@@ -132,7 +132,7 @@ fn o10_an_echo_that_no_cookie_had_is_refused() {
     let s = secret();
     let mut c = SynCookies::new(&s, (1, 2));
     let syn = frame(true, 5, 0, Flags::SYN, syn_options(1440, Some(3), true, true));
-    let h = c.answer(&syn, &TcpConfig::default(), &s, NOW);
+    let h = c.answer(&syn, 0, &TcpConfig::default(), &s, NOW);
     let mut ack = answer_to(true, 5, &h);
     for wrong in [1 << 20, u32::MAX - 1000, 1 << 31] {
         let sent = h.options.timestamps.unwrap().val;
