@@ -208,6 +208,14 @@ impl Tables {
         }
     }
 
+    /// Whether a record may answer once more what is out of place.
+    pub(super) fn may_answer(&mut self, key: u32, per_second: u8, now: Time) -> bool {
+        match self.waits.get_mut(key) {
+            Some(Wait::Held(w)) => w.may_answer(per_second, now),
+            Some(Wait::Gone) | None => false,
+        }
+    }
+
     /// Moves a record's expiry; its entry stays where it is and is queued again when its turn comes.
     pub(super) fn restart_wait(&mut self, key: u32, expires: Time) {
         if let Some(Wait::Held(w)) = self.waits.get_mut(key) {

@@ -32,6 +32,11 @@ pub struct TimeWait {
     pub expires: Time,
     /// Segments are traced.
     pub traced: bool,
+    /// Budget of answers to what is out of place: the second it is for, as far as a byte tells it, and how many there were
+    /// in it. Like a connection's, it is the record's own, so that nobody reads it by probing another (RFC 5961 §7).
+    pub second: u8,
+    /// See `second`.
+    pub answers: u8,
 }
 
 /// What a segment does to a `TIME_WAIT` record.
@@ -64,7 +69,22 @@ impl TimeWait {
             ts_recent: c.ts_recent(),
             expires: (c.state_since() + cfg.time_wait).max(now),
             traced: c.flags.has(super::conn::ConnFlags::TRACED),
+            second: 0,
+            answers: 0,
         }
+    }
+
+    /// Whether what is out of place may be answered once more in this second.
+    #[must_use]
+    pub fn may_answer(&mut self, per_second: u8, now: Time) -> bool {
+        let second = (now.millis() / 1000) as u8;
+        if self.second != second {
+            self.second = second;
+            self.answers = 0;
+        }
+        let may = self.answers < per_second;
+        self.answers += u8::from(may);
+        may
     }
 
     /// Judges a segment.

@@ -20,6 +20,8 @@ fn record(ts_recent: Option<u32>) -> TimeWait {
         ts_recent,
         expires: Time::from_micros(1),
         traced: false,
+        second: 0,
+        answers: 0,
     }
 }
 
