@@ -158,6 +158,7 @@ fn tcp(s: &mut Section<'_, '_, '_>, c: &mut TcpConfig) {
     s.boolean("ecn_outgoing", &mut c.ecn_outgoing);
     s.size("send_buffer", &mut c.send_buffer, &bounds::BUFFER);
     s.size("receive_buffer", &mut c.receive_buffer, &bounds::BUFFER);
+    s.size("receive_window", &mut c.receive_window, &bounds::BUFFER);
     if let Some(mss) = s.take("mss", |v| {
         // Zero stands outside the range: it means "from the MTU".
         if matches!(v, DeValue::Integer(i) if i.as_str() == "0") {
@@ -257,6 +258,8 @@ fn listener<'t>(
         idle: tcp.idle,
         give_up: tcp.give_up,
         congestion: tcp.congestion,
+        send_buffer: tcp.send_buffer,
+        receive_buffer: tcp.receive_buffer,
         ..ListenerConfig::default()
     };
     let mut s = r.section(place, Some(table), header);
@@ -319,6 +322,9 @@ fn listener_limits(s: &mut Section<'_, '_, '_>, c: &mut ListenerConfig) {
     s.duration("keepalive_interval", &mut c.keepalive_interval, &bounds::KEEPALIVE_INTERVAL);
     s.integer("keepalive_probes", &mut c.keepalive_probes, &bounds::KEEPALIVE_PROBES, "probes");
     s.boolean("ecn", &mut c.ecn);
+    s.size("send_buffer", &mut c.send_buffer, &bounds::BUFFER);
+    s.size("receive_buffer", &mut c.receive_buffer, &bounds::BUFFER);
+    s.duration_or_off("zero_window", &mut c.zero_window, &bounds::IDLE);
 }
 
 fn listener_name(v: &DeValue<'_>) -> Result<String, Fault> {

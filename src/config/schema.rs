@@ -171,8 +171,10 @@ pub struct TcpConfig {
     pub ecn_outgoing: bool,
     /// Most bytes a connection queues for sending.
     pub send_buffer: u32,
-    /// Most bytes a connection holds unread; also its receive window.
+    /// Most bytes a connection holds unread; also its largest receive window.
     pub receive_buffer: u32,
+    /// The receive window a connection begins with, unless `receive_buffer` is smaller.
+    pub receive_window: u32,
     /// Largest segment in both directions, in bytes of payload; `None` derives it from the interface's MTU.
     pub mss: Option<u16>,
     /// TTL or hop limit of what is sent.
@@ -197,7 +199,8 @@ impl Default for TcpConfig {
             congestion: Congestion::Cubic,
             ecn_outgoing: false,
             send_buffer: 64 << 10,
-            receive_buffer: 64 << 10,
+            receive_buffer: 1 << 20,
+            receive_window: 64 << 10,
             mss: None,
             ttl: 64,
             rst_budget: 1000,
@@ -234,6 +237,12 @@ pub struct ListenerConfig {
     pub keepalive_probes: u8,
     /// Whether peers that ask for ECN (RFC 3168) get it.
     pub ecn: bool,
+    /// Most bytes a connection queues for sending.
+    pub send_buffer: u32,
+    /// Most bytes a connection holds unread; also its largest receive window.
+    pub receive_buffer: u32,
+    /// A peer that answers but takes nothing of what waits for it is reset after this long; `None` for never.
+    pub zero_window: Option<Duration>,
 }
 
 impl Default for ListenerConfig {
@@ -251,6 +260,9 @@ impl Default for ListenerConfig {
             keepalive_interval: Duration::from_secs(75),
             keepalive_probes: 9,
             ecn: true,
+            send_buffer: TcpConfig::default().send_buffer,
+            receive_buffer: TcpConfig::default().receive_buffer,
+            zero_window: Some(Duration::from_secs(600)),
         }
     }
 }

@@ -116,6 +116,8 @@ fn the_manual_documents_every_key_and_no_other() {
         ("listener", "congestion"),
         ("listener", "give_up"),
         ("listener", "idle"),
+        ("listener", "receive_buffer"),
+        ("listener", "send_buffer"),
         ("listener.http", "file"),
     ];
     assert_eq!(commented, alternatives.map(|(t, k)| (t.to_owned(), k.to_owned())).into());
@@ -215,6 +217,12 @@ fn relations_between_keys_are_checked_and_point_at_a_written_key() {
         ("[worker]\nchunks = 64\nhalf_open = 1", 0, ""),
         ("[worker]\nchunks = 64\n[tcp]\nsend_buffer = \"1MiB\"", 8, "64 chunks of 2 KiB"),
         ("[tcp]\nmss = 1460\nreceive_buffer = \"2KiB\"", 9, "does not hold two segments"),
+        (
+            "[tcp]\nmss = 1460\nreceive_window = \"2KiB\"",
+            9,
+            "a window of 2048 bytes does not hold two segments",
+        ),
+        ("send_buffer = \"8MiB\"\n[worker]\nchunks = 1000", 9, "1000 chunks of 2 KiB"),
         ("[metrics]\nlisten = \"0.0.0.0:7\"", 8, "0.0.0.0:7 would never be reached"),
         ("[metrics]\nlisten = \"[::]:7\"", 8, "[::]:7 would never be reached"),
         (&two.replace(":8", ":7"), 9, "0.0.0.0:7 is claimed by listener \"a\""),

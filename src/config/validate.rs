@@ -81,15 +81,28 @@ fn worker(c: &Config, r: &mut Reader<'_>) {
             ),
         );
     }
+    let first = u64::from(c.tcp.receive_window.min(c.tcp.receive_buffer));
+    let in_tcp = (
+        u64::from(c.tcp.send_buffer) + first,
+        [(WORKER, "chunks"), (TCP, "send_buffer"), (TCP, "receive_window")],
+    );
+    let in_listeners = c.listeners.iter().enumerate().map(|(index, l)| {
+        let place = Place { table: "listener", index };
+        let first = u64::from(c.tcp.receive_window.min(l.receive_buffer));
+        (
+            u64::from(l.send_buffer) + first,
+            [(WORKER, "chunks"), (place, "send_buffer"), (place, "receive_buffer")],
+        )
+    });
     let pool = u64::from(w.chunks) * CHUNK_BYTES;
-    let both = u64::from(c.tcp.send_buffer) + u64::from(c.tcp.receive_buffer);
-    if pool < both {
+    // One fault is enough: what is wrong in [tcp] is wrong in every listener that follows it.
+    if let Some((both, places)) = std::iter::once(in_tcp).chain(in_listeners).find(|(both, _)| *both > pool) {
         let need = both.div_ceil(CHUNK_BYTES);
         r.relation(
-            &[(WORKER, "chunks"), (TCP, "send_buffer"), (TCP, "receive_buffer")],
+            &places,
             Fault::new(
                 format!("{} chunks of 2 KiB cannot hold the buffers of a single connection", w.chunks),
-                format!("write chunks = {need} or more, or smaller buffers in [tcp]"),
+                format!("write chunks = {need} or more, or smaller buffers"),
             ),
         );
     }
@@ -97,17 +110,15 @@ fn worker(c: &Config, r: &mut Reader<'_>) {
 
 fn tcp(c: &Config, r: &mut Reader<'_>) {
     let t = &c.tcp;
+    let windows = [("receive_buffer", t.receive_buffer), ("receive_window", t.receive_window)];
     if let Some(mss) = t.mss
-        && t.receive_buffer < 2 * u32::from(mss)
+        && let Some((key, window)) = windows.into_iter().find(|(_, w)| *w < 2 * u32::from(mss))
     {
         r.relation(
-            &[(TCP, "receive_buffer"), (TCP, "mss")],
+            &[(TCP, key), (TCP, "mss")],
             Fault::new(
-                format!(
-                    "a window of {} bytes does not hold two segments of {mss}",
-                    t.receive_buffer
-                ),
-                "peers would wait for the delayed acknowledgment of every segment: raise receive_buffer or lower mss",
+                format!("a window of {window} bytes does not hold two segments of {mss}"),
+                format!("peers would wait for the delayed acknowledgment of every segment: raise {key} or lower mss"),
             ),
         );
     }

@@ -231,6 +231,7 @@ fn tcp(t: &config::TcpConfig) -> TcpConfig {
         syn_retries: t.syn_retries,
         send_buffer: t.send_buffer,
         receive_buffer: t.receive_buffer,
+        receive_window: t.receive_window,
         mss: t.mss,
         ttl: t.ttl,
         delayed_ack: t.delayed_ack,
@@ -263,6 +264,9 @@ fn listener(l: &config::ListenerConfig, connections: usize) -> ListenerSettings 
                 probes: l.keepalive_probes,
             }),
             ecn: l.ecn,
+            send_buffer: Some(l.send_buffer),
+            receive_buffer: Some(l.receive_buffer),
+            zero_window: l.zero_window.unwrap_or(Duration::ZERO),
         },
     }
 }
@@ -295,12 +299,13 @@ mod tests {
             frames = 1024\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
             half_open_cookies = 33\n\
             time_wait = 1103\nchunks = 104\n[tcp]\ntime_wait = \"1s\"\nfin_wait_2 = \"2s\"\nclose_wait = \"3s\"\n\
-            give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\ncongestion = \"newreno\"\necn_outgoing = true\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\n\
+            give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\ncongestion = \"newreno\"\necn_outgoing = true\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\nreceive_window = \"5KiB\"\n\
             mss = 1111\nttl = 12\nrst_budget = 13\nchallenge_ack_per_conn = 14\ndelayed_ack = \"15ms\"\n\
             [[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n\
             [[listener]]\nname = \"b\"\naddress = \"[::]:8\"\nservice = \"http\"\nidle = \"16s\"\n\
             linger_bytes = \"17B\"\nlinger_time = \"18s\"\ngive_up = \"20s\"\ncongestion = \"cubic\"\n\
-            keepalive_idle = \"21s\"\nkeepalive_interval = \"22s\"\nkeepalive_probes = 23\necn = false\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
+            keepalive_idle = \"21s\"\nkeepalive_interval = \"22s\"\nkeepalive_probes = 23\necn = false\n\
+            send_buffer = \"24KiB\"\nreceive_buffer = \"25KiB\"\nzero_window = \"26s\"\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
         let config = crate::config::from_text(text, Path::new("t.toml")).unwrap().config;
         let s = Settings::from_config(&config);
         let secs = Duration::from_secs;
@@ -320,6 +325,7 @@ mod tests {
             syn_cookies: Some(33),
             send_buffer: 8 << 10,
             receive_buffer: 9 << 10,
+            receive_window: 5 << 10,
             mss: Some(1111),
             ttl: 12,
             stray_replies: 13,
@@ -330,20 +336,32 @@ mod tests {
         };
         assert_eq!(s.tcp, tcp);
         let [a, b] = &s.listeners[..] else { panic!("{:?}", s.listeners) };
-        let limits =
-            |idle, linger_bytes, linger_time, congestion, give_up, keep_alive: Option<KeepAlive>| Limits {
-                idle,
-                linger_bytes,
-                linger_time,
-                congestion,
-                give_up: Some(give_up),
-                keep_alive,
-                // The one that sets keep-alive turns it off.
-                ecn: keep_alive.is_none(),
-            };
-        assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2), Algorithm::NewReno, secs(4), None));
-        let keep_alive = KeepAlive { idle: secs(21), interval: secs(22), probes: 23 };
-        assert_eq!(b.limits, limits(secs(16), 17, secs(18), Algorithm::Cubic, secs(20), Some(keep_alive)));
+        let followed = Limits {
+            idle: secs(7),
+            linger_bytes: 64 << 10,
+            linger_time: secs(2),
+            congestion: Algorithm::NewReno,
+            give_up: Some(secs(4)),
+            keep_alive: None,
+            ecn: true,
+            send_buffer: Some(8 << 10),
+            receive_buffer: Some(9 << 10),
+            zero_window: secs(600),
+        };
+        assert_eq!(a.limits, followed);
+        let own = Limits {
+            idle: secs(16),
+            linger_bytes: 17,
+            linger_time: secs(18),
+            congestion: Algorithm::Cubic,
+            give_up: Some(secs(20)),
+            keep_alive: Some(KeepAlive { idle: secs(21), interval: secs(22), probes: 23 }),
+            ecn: false,
+            send_buffer: Some(24 << 10),
+            receive_buffer: Some(25 << 10),
+            zero_window: secs(26),
+        };
+        assert_eq!(b.limits, own);
         assert_eq!((a.kind, b.kind), ("echo", "http"));
         assert_eq!(b.addresses, ["[::]:8".parse().unwrap()]);
         assert_eq!(s.metrics, Some("127.0.0.1:19".parse().unwrap()));

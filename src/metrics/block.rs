@@ -99,6 +99,8 @@ pub struct Counters {
     pub resets_received: [u64; ResetCause::ALL.len()],
     /// Challenge ACKs sent.
     pub challenge_acks: u64,
+    /// Bytes beyond a gap that were given up for bytes in order.
+    pub out_of_order_given_up: u64,
     /// Frames passed on to the next worker.
     pub misdirected_out: u64,
     /// Frames received from another worker.
@@ -157,6 +159,7 @@ impl Default for Counters {
             resets_sent: [0; ResetCause::ALL.len()],
             resets_received: [0; ResetCause::ALL.len()],
             challenge_acks: 0,
+            out_of_order_given_up: 0,
             misdirected_out: 0,
             misdirected_in: 0,
             chunks_used: 0,
@@ -219,6 +222,7 @@ impl Counters {
             resets_sent,
             resets_received,
             challenge_acks,
+            out_of_order_given_up,
             misdirected_out,
             misdirected_in,
             chunks_used,
@@ -257,6 +261,7 @@ impl Counters {
             (&mut self.time_wait_evicted, time_wait_evicted),
             (&mut self.time_wait_reopened, time_wait_reopened),
             (&mut self.challenge_acks, challenge_acks),
+            (&mut self.out_of_order_given_up, out_of_order_given_up),
             (&mut self.misdirected_out, misdirected_out),
             (&mut self.misdirected_in, misdirected_in),
             (&mut self.chunks_used, chunks_used),

@@ -92,6 +92,8 @@ catalog! {
         "RSTs sent, and RSTs received and accepted.";
     CHALLENGE_ACKS: Counter, Count, "finwheel_challenge_acks_total", [],
         "Challenge ACKs sent (RFC 5961).";
+    OUT_OF_ORDER_GIVEN_UP: Counter, Count, "finwheel_out_of_order_given_up_bytes_total", [],
+        "Bytes received beyond a gap and given up for bytes in order, the connection's share of the pool being used up.";
     ICMP_ERRORS: Counter, Count, "finwheel_icmp_errors_total", ["kind"],
         "ICMP errors that quote a segment in flight.";
     PATH_MTU: Counter, Count, "finwheel_path_mtu_changes_total", ["cause"],

@@ -339,6 +339,7 @@ fn connections(out: &mut Families, n: &Counters) {
         }
     }
     out.count(&c::CHALLENGE_ACKS, &[], n.challenge_acks);
+    out.count(&c::OUT_OF_ORDER_GIVEN_UP, &[], n.out_of_order_given_up);
     for (kind, v) in [("too_big", n.icmp_too_big), ("hard", n.icmp_hard), ("soft", n.icmp_soft)] {
         out.count(&c::ICMP_ERRORS, &[kind], v);
     }

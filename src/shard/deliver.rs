@@ -48,7 +48,7 @@ impl Context for Cx<'_, '_> {
         self.conn.user = word;
     }
     fn send_space(&self) -> usize {
-        self.conn.send_space(self.env.cfg)
+        self.conn.send_space(self.env)
     }
     fn send(&mut self, bytes: &[u8]) -> usize {
         self.conn.send(self.env, bytes)
@@ -78,6 +78,8 @@ struct Delivering<'a, 'e> {
     scratch: &'a mut [u8],
     id: ConnId,
     resumed: &'a mut Vec<u32>,
+    /// Bytes beyond a gap that were given up.
+    given_up: u64,
 }
 
 impl Delivering<'_, '_> {
@@ -118,7 +120,8 @@ impl Delivering<'_, '_> {
         if self.conn.state() == State::Closed {
             return None;
         }
-        let kept = self.conn.keep(&mut self.env, rest);
+        let (kept, given_up) = self.conn.keep(&mut self.env, rest);
+        self.given_up += given_up as u64;
         self.conn.received(&mut self.env, consumed + kept);
         if kept < rest.len() {
             self.conn.refused();
@@ -203,7 +206,7 @@ impl Core {
         let service = self.services.get_mut(usize::from(conn.service))?.as_mut();
         let env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
         let (scratch, resumed) = (self.scratch.as_mut_slice(), &mut self.resumed);
-        Some(Delivering { conn, env, service, scratch, id: ConnId(key), resumed })
+        Some(Delivering { conn, env, service, scratch, id: ConnId(key), resumed, given_up: 0 })
     }
 
     /// Hands a delivery to the service.
@@ -221,6 +224,8 @@ impl Core {
         if opened && draining && x.conn.state().can_send() {
             x.drain();
         }
+        let given_up = x.given_up;
+        self.block.counters.out_of_order_given_up += given_up;
         self.count_opened(key, opened);
         if let Some(reason) = lost {
             self.block.counters.drop_frame(reason);

@@ -215,7 +215,9 @@ impl<P: Port> Shard<P> {
 const fn reset_cause(cause: Cause) -> ResetCause {
     match cause {
         Cause::DataAfterClose | Cause::LingerLimit => ResetCause::DataAfterClose,
-        Cause::Idle | Cause::GiveUp | Cause::FinWait2Limit | Cause::CloseWaitLimit => ResetCause::Limit,
+        Cause::Idle | Cause::GiveUp | Cause::FinWait2Limit | Cause::CloseWaitLimit | Cause::ZeroWindow => {
+            ResetCause::Limit
+        }
         Cause::Peer
         | Cause::Service
         | Cause::Drain

@@ -132,6 +132,8 @@ struct Core {
     /// Connections that the service in the present call has resumed.
     resumed: Vec<u32>,
     stray_replies: Budget,
+    /// ACKs from `TIME_WAIT`: apart from the RSTs, by which their number could be read.
+    wait_replies: Budget,
     /// Frames passed on to the next worker.
     forwards: Budget,
     drain: Drain,
@@ -198,6 +200,7 @@ impl<P: Port> Shard<P> {
             starved: VecDeque::with_capacity(parts.capacity.connections),
             resumed: Vec::with_capacity(RESUMED_PER_CALL),
             stray_replies: Budget::new(parts.tcp.stray_replies),
+            wait_replies: Budget::new(parts.tcp.stray_replies),
             forwards: Budget::new(ingress::FORWARDS_PER_SECOND),
             drain: Drain::No,
             trace: None,

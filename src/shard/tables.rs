@@ -203,6 +203,11 @@ impl Tables {
         self.waits.get(key)
     }
 
+    /// Whether a record may answer once more what is out of place.
+    pub(super) fn may_answer(&mut self, key: u32, per_second: u8, now: Time) -> bool {
+        self.waits.may_answer(key, per_second, now)
+    }
+
     /// Moves a record's end.
     pub(super) fn restart_wait(&mut self, key: u32, expires: Time) {
         self.waits.restart(key, expires);

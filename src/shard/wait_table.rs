@@ -11,11 +11,11 @@
 //!
 //! A slot is used again only after its entry came off the wheel: a record that ended early (re-opened) leaves
 //! its slot *gone* until then. The end of a record is stored as a tick of the wheel in [`TICK_BITS`] bits, compared
-//! within half their space, as sequence numbers are.
+//! within half their space, as sequence numbers are; its budget of answers takes a byte of the same word.
 
 use super::bulk_wheel::BulkWheel;
 use super::slab::Slab;
-use crate::tcp::time_wait::TimeWait;
+use crate::tcp::time_wait::{Answers, TimeWait};
 use crate::time::Time;
 use crate::wire::pair::{Pair, Pair4, Pair6};
 use crate::wire::{SeqNum, Tuple};
@@ -26,8 +26,8 @@ use std::time::Duration;
 /// wheel and no user happier; larger makes the bulk of one tick longer.
 const TICK_MS: u64 = 16;
 
-/// Bits of a stored tick: they wrap after 49 days, so an end within 24 days of now is told from one past.
-const TICK_BITS: u32 = 28;
+/// Bits of a stored tick: they wrap after 4.6 hours, so an end within 2.3 hours of now is told from one past.
+const TICK_BITS: u32 = 20;
 const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
 
 /// Records that were put off when a full table looks for one to evict, before the next is taken as it is.
@@ -47,11 +47,13 @@ pub(super) const MAX_WAITS: usize = WIDE as usize;
 struct End(NonZeroU32);
 
 impl End {
-    const HELD: NonZeroU32 = NonZeroU32::new(1 << TICK_BITS).unwrap();
+    const HELD: NonZeroU32 = NonZeroU32::new(1 << 20).unwrap();
     /// Ended early; the slot waits for its entry on the wheel.
-    const GONE: NonZeroU32 = NonZeroU32::new(1 << 29).unwrap();
-    const TIMESTAMPS: u32 = 1 << 30;
-    const TRACED: u32 = 1 << 31;
+    const GONE: NonZeroU32 = NonZeroU32::new(1 << 21).unwrap();
+    const TIMESTAMPS: u32 = 1 << 22;
+    const TRACED: u32 = 1 << 23;
+    /// Four bits of the second in which answers were given, and above them four of how many.
+    const ANSWERS: u32 = 24;
 
     fn held(tick: u64, w: &TimeWait) -> Self {
         let mut marks = 0;
@@ -70,6 +72,16 @@ impl End {
 
     const fn is_held(self) -> bool {
         self.has(Self::HELD.get())
+    }
+
+    const fn answers(self) -> Answers {
+        let byte = (self.0.get() >> Self::ANSWERS) as u8;
+        Answers { second: byte & 0xf, given: byte >> 4 }
+    }
+
+    fn answered(self, a: Answers) -> Self {
+        let byte = u32::from(a.given << 4 | a.second & 0xf);
+        Self(Self::HELD | self.0.get() & !(0xff << Self::ANSWERS) | byte << Self::ANSWERS)
     }
 
     fn moved(self, tick: u64) -> Self {
@@ -144,6 +156,14 @@ impl<A: Pair> Family<A> {
         if let Some(p) = self.0.get_mut(number).filter(|p| p.end.is_held()) {
             p.end = p.end.moved(tick);
         }
+    }
+
+    fn may_answer(&mut self, number: u32, per_second: u8, now: Time) -> bool {
+        let Some(p) = self.0.get_mut(number).filter(|p| p.end.is_held()) else { return false };
+        let mut answers = p.end.answers();
+        let may = answers.take(per_second, now);
+        p.end = p.end.answered(answers);
+        may
     }
 
     fn end(&mut self, number: u32) -> Option<TimeWait> {
@@ -252,6 +272,15 @@ impl WaitTable {
     pub(super) fn restart(&mut self, key: u32, expires: Time) {
         let tick = tick_of(expires);
         if key & WIDE == 0 { self.v4.restart(key, tick) } else { self.v6.restart(key & !WIDE, tick) }
+    }
+
+    /// Whether a record may answer once more what is out of place.
+    pub(super) fn may_answer(&mut self, key: u32, per_second: u8, now: Time) -> bool {
+        if key & WIDE == 0 {
+            self.v4.may_answer(key, per_second, now)
+        } else {
+            self.v6.may_answer(key & !WIDE, per_second, now)
+        }
     }
 
     /// Ends a record before its time and gives it out; the slot stays until its entry comes off the wheel.

@@ -57,6 +57,10 @@ impl<P: Port> Shard<P> {
                     core.log.moved(State::TimeWait, Event::Syn, State::TimeWait);
                 }
                 core.block.counters.drop_frame(DropReason::OutOfWindow);
+                if !core.tables.may_answer(key, core.cfg.challenge_acks, core.now) {
+                    self.port.free(frame);
+                    return;
+                }
                 self.acknowledge_again(&wait, frame, seg);
             }
             WaitVerdict::IgnoreReset => {
@@ -88,7 +92,7 @@ impl<P: Port> Shard<P> {
 
     fn acknowledge_again(&mut self, wait: &TimeWait, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
-        if !core.stray_replies.take(core.now) {
+        if !core.wait_replies.take(core.now) {
             core.block.counters.drop_frame(DropReason::ReplyBudget);
             self.port.free(frame);
             return;

@@ -18,6 +18,10 @@
 /// chains take more steps to walk.
 pub const CHUNK_BYTES: usize = 2048;
 
+/// The part of the pool, as numerator and denominator, down to which nobody's share of it is less than what it may hold at
+/// most. Higher: shares shrink though there is plenty; lower: they shrink late and steeply.
+const PLENTY: (u64, u64) = (3, 4);
+
 /// No chunk: the end of a chain.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -103,6 +107,19 @@ impl ChunkPool {
     #[must_use]
     pub fn available(&self) -> usize {
         (self.total - self.used) as usize
+    }
+
+    /// Most bytes an owner that holds `held` may hold, of the `most` that it ever may: all while the others leave
+    /// [`PLENTY`] of the pool, then less by the square of what they leave of that. So the first ones get all that they may,
+    /// later ones ever less, and something is left for who comes next: of a pool of which `n` owners took what they could,
+    /// about one part in `1 + n × most / total`. One chunk's worth is never refused as long as there is one.
+    #[must_use]
+    pub fn share(&self, held: usize, most: usize) -> usize {
+        let total = (self.total() * CHUNK_BYTES) as u64;
+        let left = (self.available() * CHUNK_BYTES + held) as u64;
+        let part = (left * PLENTY.1 << 16).checked_div(total * PLENTY.0).unwrap_or(0).min(1 << 16);
+        let share = (most as u64 * ((part * part) >> 16)) >> 16;
+        (share as usize).max(CHUNK_BYTES.min(most))
     }
 
     /// Lends an empty chunk; `None` when all are lent.
@@ -226,6 +243,30 @@ mod tests {
         let id = pool.alloc().unwrap();
         pool.free(id);
         pool.free(id);
+    }
+
+    #[test]
+    fn d02_one_owner_may_have_its_bound_and_a_thousand_leave_something() {
+        let most = 128 * CHUNK_BYTES;
+        for chunks in [1, 2, 128, 32_768] {
+            let mut pool = ChunkPool::new(chunks);
+            for held in 0..chunks.min(128) {
+                assert_eq!(pool.share(held * CHUNK_BYTES, most), most, "{held} of {chunks}");
+                assert!(pool.alloc().is_some());
+            }
+        }
+        let mut pool = ChunkPool::new(32_768);
+        let mut last = usize::MAX;
+        for _ in 0..1000 {
+            let mut held = 0;
+            while pool.share(held * CHUNK_BYTES, most) >= (held + 1) * CHUNK_BYTES && pool.alloc().is_some() {
+                held += 1;
+            }
+            assert!(held <= last && held >= 3, "{held} after {last}");
+            last = held;
+        }
+        assert!(pool.available() > 32_768 / 9, "{}", pool.available());
+        assert_eq!((ChunkPool::new(0).share(0, 100), pool.share(0, 10)), (100, 10));
     }
 
     #[test]

@@ -21,8 +21,10 @@ pub struct TcpConfig {
     pub syn_cookies: Option<u8>,
     /// Most bytes a connection holds to send, unacknowledged ones included.
     pub send_buffer: u32,
-    /// Most bytes a connection holds unread: the window that is offered.
+    /// Most bytes a connection holds unread: the largest window that is offered.
     pub receive_buffer: u32,
+    /// The window that is offered first, unless `receive_buffer` is smaller.
+    pub receive_window: u32,
     /// IP packet size in bytes that the interface takes.
     pub mtu: u16,
     /// Largest payload of a segment, in both directions; `None` is what `mtu` allows.
@@ -35,11 +37,12 @@ pub struct TcpConfig {
     pub delayed_ack: Duration,
     /// Nagle's algorithm (RFC 9293 §3.7.4).
     pub nagle: bool,
-    /// Challenge ACKs, and ACKs to empty segments out of the window, a connection sends per second (RFC 5961 §7).
+    /// Challenge ACKs, and other ACKs to what is out of place, a connection or `TIME_WAIT` record sends per second (RFC 5961
+    /// §7). What was just received and comes again has a budget of its own.
     pub challenge_acks: u8,
     /// Whether connections opened from here ask for ECN (RFC 3168).
     pub ecn_outgoing: bool,
-    /// RSTs and `TIME_WAIT` ACKs a worker sends per second to segments without a live connection.
+    /// RSTs a worker sends per second to segments without a live connection, and as many ACKs from `TIME_WAIT`.
     pub stray_replies: u32,
 }
 
@@ -60,6 +63,13 @@ pub struct Limits {
     pub keep_alive: Option<KeepAlive>,
     /// ECN (RFC 3168) for peers that ask for it.
     pub ecn: bool,
+    /// As [`TcpConfig::send_buffer`], for this listener.
+    pub send_buffer: Option<u32>,
+    /// As [`TcpConfig::receive_buffer`], for this listener.
+    pub receive_buffer: Option<u32>,
+    /// A peer that answers, but takes nothing of what waits for it, is reset after this long; zero is never, as RFC 9293
+    /// §3.8.6.1 (MUST-36) has it for TCP by itself. RFC 6429 §4 leaves the limit to whoever is served.
+    pub zero_window: Duration,
 }
 
 /// How a peer that has been quiet is asked whether it is there (RFC 9293 §3.8.4).
@@ -83,6 +93,9 @@ impl Limits {
         give_up: None,
         keep_alive: None,
         ecn: true,
+        send_buffer: None,
+        receive_buffer: None,
+        zero_window: Duration::ZERO,
     };
 }
 
@@ -97,6 +110,7 @@ impl Default for TcpConfig {
             syn_cookies: Some(75),
             send_buffer: 256 * 1024,
             receive_buffer: 256 * 1024,
+            receive_window: 64 * 1024,
             mtu: 1500,
             mss: None,
             ttl: 64,
@@ -147,11 +161,36 @@ impl TcpConfig {
         peer.unwrap_or(default).max(MIN_MSS).min(self.offered_mss(v4))
     }
 
-    /// The shift that lets the receive buffer be offered in 16 bits.
+    /// Most bytes a service's connection holds to send.
     #[must_use]
-    pub fn window_scale(&self) -> u8 {
+    pub fn send_most(&self, service: u16) -> u32 {
+        self.limits(service).send_buffer.unwrap_or(self.send_buffer)
+    }
+
+    /// Most bytes a service's connection holds unread.
+    #[must_use]
+    pub fn receive_most(&self, service: u16) -> u32 {
+        self.limits(service).receive_buffer.unwrap_or(self.receive_buffer)
+    }
+
+    /// The window a service's connection begins with.
+    #[must_use]
+    pub fn first_window(&self, service: u16) -> u32 {
+        self.receive_window.min(self.receive_most(service))
+    }
+
+    /// The window field of a SYN or SYN-ACK: never scaled (RFC 7323 §2.2).
+    #[must_use]
+    pub fn syn_window(&self, service: u16) -> u16 {
+        u16::try_from(self.first_window(service)).unwrap_or(u16::MAX)
+    }
+
+    /// The shift that lets the largest window be offered in 16 bits: the SYN decides for the connection's life.
+    #[must_use]
+    pub fn window_scale(&self, service: u16) -> u8 {
+        let most = self.receive_most(service);
         let mut shift = 0;
-        while shift < MAX_WINDOW_SCALE && (self.receive_buffer >> shift) > u32::from(u16::MAX) {
+        while shift < MAX_WINDOW_SCALE && (most >> shift) > u32::from(u16::MAX) {
             shift += 1;
         }
         shift
@@ -171,5 +210,28 @@ mod tests {
         assert_eq!((set(9000).offered_mss(true), set(9000).offered_mss(false)), (1460, 1440));
         assert_eq!(set(1000).send_mss(true, Some(1460)), 1000);
         assert_eq!(set(1000).send_mss(true, Some(600)), 600);
+    }
+
+    #[test]
+    fn d13_the_scale_is_for_the_largest_window_and_the_syn_offers_the_first() {
+        let limits = |receive_buffer| Limits { receive_buffer, ..Limits::DEFAULT };
+        let sizes = [None, Some(1 << 20), Some(4000), Some(65_535), Some(65_536), Some(16 << 20)];
+        let cfg = TcpConfig { limits: sizes.map(limits).into(), ..TcpConfig::default() };
+        let seen =
+            [0, 1, 2, 3, 4, 5, 6].map(|n| (cfg.receive_most(n), cfg.window_scale(n), cfg.syn_window(n)));
+        let k = 1024;
+        assert_eq!(
+            seen,
+            [
+                (256 * k, 3, 65_535),
+                (1024 * k, 5, 65_535),
+                (4000, 0, 4000),
+                (65_535, 0, 65_535),
+                (64 * k, 1, 65_535),
+                (16 * 1024 * k, 9, 65_535),
+                (256 * k, 3, 65_535),
+            ]
+        );
+        assert_eq!([2, 3, 5].map(|n| cfg.first_window(n)), [4000, 65_535, 65_536]);
     }
 }

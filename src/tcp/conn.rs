@@ -36,6 +36,13 @@ pub struct Env<'a> {
 /// Listener number of a connection that was opened from here.
 pub const NO_LISTENER: u16 = u16::MAX;
 
+/// Windows that a service may be ahead of its peer. Higher: a peer with a small window holds more of the pool; lower: the
+/// service is called more often for it.
+const WINDOWS_AHEAD: usize = 4;
+/// Bytes that a service may write when the peer's window is closed. Higher: so much for each peer that closes it for good;
+/// lower: a window that opens finds less to send before the service is called.
+const AHEAD_OF_A_CLOSED_WINDOW: usize = 8 * 1024;
+
 /// What the close record is made of.
 #[derive(Clone, Debug)]
 pub(super) struct CloseAccount {
@@ -108,6 +115,11 @@ pub struct Conn {
     /// Right edge of the window as advertised; never moves left (§3.8.6.2.2).
     pub(super) rcv_adv: SeqNum,
     pub(super) last_ack_sent: SeqNum,
+    /// Bytes that may be unread at most, as far as the pool has them: grows with the rate of delivery.
+    pub(super) rcv_space: u32,
+    /// Up to where the service had taken the stream when its rate was last looked at, and when that was, in microseconds.
+    pub(super) space_seq: SeqNum,
+    pub(super) space_at: u32,
     pub(super) ts_recent: u32,
     pub(super) ts_recent_at: Time,
     pub(super) ts_offset: u32,
@@ -134,9 +146,11 @@ pub struct Conn {
     pub(super) syn_tries: u8,
     /// Keep-alive probes since the peer was last heard.
     pub(super) keep_probes: u8,
-    /// Budget of challenge ACKs: the second it is for and how many were sent in it.
+    /// Budget of ACKs to what is out of place: the second it is for, and how many challenge ACKs and answers to
+    /// duplicates were owed in it.
     pub(super) challenge_second: u32,
     pub(super) challenges: u8,
+    pub(super) duplicates: u8,
 
     pub(super) account: CloseAccount,
 }
@@ -163,7 +177,7 @@ impl Conn {
         c.service = open.service;
         c.user = open.user;
         c.ts_offset = secret.ts_offset(&open.tuple);
-        c.rcv_scale = env.cfg.window_scale();
+        c.rcv_scale = env.cfg.window_scale(c.service);
         c.flags.set(ConnFlags::ACTIVE | ConnFlags::SEND_SYN);
         if env.cfg.ecn_outgoing {
             c.flags.set(ConnFlags::ECN_ASKED);
@@ -243,6 +257,9 @@ impl Conn {
             rcv_nxt: SeqNum::new(0),
             rcv_adv: SeqNum::new(0),
             last_ack_sent: SeqNum::new(0),
+            rcv_space: 0,
+            space_seq: SeqNum::new(0),
+            space_at: now.micros() as u32,
             ts_recent: 0,
             ts_recent_at: now,
             ts_offset: 0,
@@ -261,6 +278,7 @@ impl Conn {
             keep_probes: 0,
             challenge_second: 0,
             challenges: 0,
+            duplicates: 0,
             account: CloseAccount {
                 opened_at: now,
                 handshake_us: 0,
@@ -286,8 +304,10 @@ impl Conn {
         if scale.is_some() {
             self.flags.set(ConnFlags::SCALED);
         }
-        (self.snd_scale, self.rcv_scale) =
-            scale.map_or((0, 0), |s| (s.min(super::config::MAX_WINDOW_SCALE), cfg.window_scale()));
+        (self.snd_scale, self.rcv_scale) = scale
+            .map_or((0, 0), |s| (s.min(super::config::MAX_WINDOW_SCALE), cfg.window_scale(self.service)));
+        self.rcv_space = cfg.first_window(self.service);
+        self.space_seq = self.rcv_nxt;
     }
 
     /// The state.
@@ -346,10 +366,18 @@ impl Conn {
         self.sndbuf.len()
     }
 
+    /// Most bytes the send buffer may hold now: what the listener allows, within the connection's share of the pool, and
+    /// little for a peer that takes little: what waits behind a closed window is memory that nobody else has.
+    fn send_limit(&self, env: &Env<'_>) -> usize {
+        let takes = WINDOWS_AHEAD * self.snd_wnd as usize + AHEAD_OF_A_CLOSED_WINDOW;
+        let most = (env.cfg.send_most(self.service) as usize).min(takes);
+        env.pool.share(self.sndbuf.len(), most)
+    }
+
     /// Bytes the send buffer would take.
     #[must_use]
-    pub fn send_space(&self, cfg: &TcpConfig) -> usize {
-        if self.state.can_send() { (cfg.send_buffer as usize).saturating_sub(self.sndbuf.len()) } else { 0 }
+    pub fn send_space(&self, env: &Env<'_>) -> usize {
+        if self.state.can_send() { self.send_limit(env).saturating_sub(self.sndbuf.len()) } else { 0 }
     }
 
     /// Next byte expected from the peer.
@@ -387,6 +415,18 @@ impl Conn {
         self.rcvbuf.unread()
     }
 
+    /// Bytes that may be unread at most, as far as the pool has them.
+    #[must_use]
+    pub const fn receive_space(&self) -> u32 {
+        self.rcv_space
+    }
+
+    /// Bytes held beyond a gap.
+    #[must_use]
+    pub fn buffered_out_of_order(&self) -> usize {
+        self.rcvbuf.buffered_ooo()
+    }
+
     /// The next contiguous unread bytes.
     #[must_use]
     pub fn front<'p>(&self, pool: &'p ChunkPool) -> &'p [u8] {
@@ -396,7 +436,8 @@ impl Conn {
     /// Takes `n` unread bytes out of the buffer.
     pub fn consume(&mut self, env: &mut Env<'_>, n: usize) {
         self.rcvbuf.consume(env.pool, n);
-        self.maybe_update_window(env.cfg);
+        self.right_size(env);
+        self.maybe_update_window(env);
         if self.closing_done() {
             // The bound of the wait for the service counts from what it last took.
             self.progress_at = env.now;
@@ -408,16 +449,37 @@ impl Conn {
         if !self.state.can_send() {
             return 0;
         }
-        let n = self.sndbuf.append(env.pool, bytes, env.cfg.send_buffer as usize);
+        let limit = self.send_limit(env);
+        let n = self.sndbuf.append(env.pool, bytes, limit);
         if n < bytes.len() {
             self.flags.set(ConnFlags::SEND_BLOCKED);
         }
         n
     }
 
-    /// Keeps in-order bytes the service did not consume. Returns how many the pool had room for.
-    pub fn keep(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
-        if bytes.is_empty() { 0 } else { self.rcvbuf.append(env.pool, bytes) }
+    /// Keeps in-order bytes the service did not consume. Returns how many the connection's share of the pool had room
+    /// for, and how many bytes beyond a gap were given up for them: those come again (RFC 2018 §8), while without these
+    /// nothing goes on.
+    #[must_use]
+    pub fn keep(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> (usize, usize) {
+        if bytes.is_empty() {
+            return (0, 0);
+        }
+        let mut kept = self.keep_within_share(env, bytes);
+        let beyond = self.rcvbuf.buffered_ooo();
+        if kept == bytes.len() || beyond == 0 {
+            return (kept, 0);
+        }
+        self.rcvbuf.discard_ooo(env.pool);
+        self.flags.set(ConnFlags::ACK_NOW);
+        kept += self.keep_within_share(env, &bytes[kept..]);
+        (kept, beyond)
+    }
+
+    fn keep_within_share(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
+        let held = self.rcvbuf.held();
+        let room = self.keep_limit(env).saturating_sub(held).min(bytes.len());
+        self.rcvbuf.append(env.pool, &bytes[..room])
     }
 
     /// Whether a sequence number quoted by an ICMP error is in flight (RFC 5927 §4.1).

@@ -19,6 +19,10 @@ use std::time::Duration;
 /// After this long without a newer timestamp, the stored one says nothing any more (RFC 7323 §5.5: 24 days).
 const TS_RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
 
+/// Answers to duplicates that a connection sends in a second. All that are sent while nothing new arrives say the same, and
+/// one is enough. Higher: more is reflected of a flood of old segments; lower: where many are lost, the peer hears late.
+pub(super) const DUPLICATE_ACKS: u8 = 100;
+
 /// What became of a segment.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
@@ -119,7 +123,7 @@ impl Conn {
         self.snd_wl1 = h.seq;
         self.snd_wl2 = h.ack;
         self.set_peer_options(h.options.mss, h.options.window_scale, env.cfg);
-        self.rcv_adv = self.rcv_nxt + env.cfg.receive_buffer.min(u32::from(u16::MAX));
+        self.rcv_adv = self.rcv_nxt + u32::from(env.cfg.syn_window(self.service));
         if h.options.sack_permitted {
             self.flags.set(ConnFlags::SACK);
         }
@@ -197,20 +201,30 @@ impl Conn {
         let Some(ts) = h.options.timestamps else { return Err(Verdict::Dropped(DropReason::Paws)) };
         let older = ts.val.wrapping_sub(self.ts_recent).cast_signed() < 0;
         if older && env.now.since(self.ts_recent_at) < TS_RECENT_VALID {
-            self.answer_unacceptable(env, h.seg_len(payload));
+            self.answer_unacceptable(env, h, h.seg_len(payload));
             return Err(Verdict::Dropped(DropReason::Paws));
         }
         Ok(())
     }
 
-    /// Owes the ACK that an unacceptable segment of this length is answered with. What carries something may be a
-    /// retransmission whose ACK was lost: always answered. What is empty is answered within a budget, or two confused
-    /// ends would ACK each other for ever.
-    fn answer_unacceptable(&mut self, env: &Env<'_>, len: u32) {
-        if len > 0 {
-            self.flags.set(ConnFlags::ACK_NOW);
-        } else {
+    /// Owes the ACK that an unacceptable segment of this length is answered with, within a budget: two confused ends would
+    /// ACK each other for ever, and whoever forges a source would have its segments turned on the peer (RFC 5961 §7).
+    ///
+    /// What lies within a window's reach left of `rcv_nxt` and carries something may be a retransmission whose ACK was
+    /// lost. It has a budget of its own, so that nobody who does not know where the stream stands can use up the answers
+    /// that the peer needs.
+    fn answer_unacceptable(&mut self, env: &Env<'_>, h: &Header, len: u32) {
+        let reach = self.rcv_space.max(u32::from(u16::MAX));
+        let end = h.seq + len;
+        let was_ours = h.seq.at_or_after(self.rcv_nxt - reach) && end.at_or_before(self.rcv_nxt);
+        if len == 0 || h.flags.syn() || !was_ours {
             self.challenge(env);
+            return;
+        }
+        self.new_second(env);
+        if self.duplicates < DUPLICATE_ACKS {
+            self.duplicates += 1;
+            self.flags.set(ConnFlags::ACK_NOW);
         }
     }
 
@@ -252,7 +266,7 @@ impl Conn {
                 // The peer's FIN again: it has not heard our ACK.
                 self.event(Event::Fin, env);
             }
-            self.answer_unacceptable(env, if h.flags.syn() { 0 } else { len });
+            self.answer_unacceptable(env, h, len);
         }
         Err(Verdict::Dropped(if h.flags.rst() { DropReason::BadReset } else { DropReason::OutOfWindow }))
     }
@@ -283,14 +297,20 @@ impl Conn {
     /// Owes an ACK within this connection's budget for the second (RFC 5961 §7, CVE-2016-5696: the budget is the
     /// connection's own, so nobody else can read it).
     pub(super) fn challenge(&mut self, env: &Env<'_>) {
+        self.new_second(env);
+        if self.challenges < env.cfg.challenge_acks {
+            self.challenges += 1;
+            self.flags.set(ConnFlags::ACK_NOW | ConnFlags::CHALLENGE);
+        }
+    }
+
+    /// Budgets are for whole seconds.
+    fn new_second(&mut self, env: &Env<'_>) {
         let second = (env.now.millis() / 1000) as u32;
         if self.challenge_second != second {
             self.challenge_second = second;
             self.challenges = 0;
-        }
-        if self.challenges < env.cfg.challenge_acks {
-            self.challenges += 1;
-            self.flags.set(ConnFlags::ACK_NOW | ConnFlags::CHALLENGE);
+            self.duplicates = 0;
         }
     }
 
@@ -323,7 +343,7 @@ impl Conn {
         }
         let bare = payload == 0 && !h.flags.fin() && self.segment_window(h) == self.snd_wnd;
         let duplicate = bare && h.ack == self.snd_una && self.in_flight() > 0;
-        self.update_send_window(h);
+        self.update_send_window(env.now, h);
         if h.ack.before(self.snd_una) {
             return Ok(false);
         }
@@ -352,7 +372,7 @@ impl Conn {
         u32::from(h.window) << if h.flags.syn() { 0 } else { self.snd_scale }
     }
 
-    fn update_send_window(&mut self, h: &Header) {
+    fn update_send_window(&mut self, now: Time, h: &Header) {
         let newer = self.snd_wl1.before(h.seq) || (self.snd_wl1 == h.seq && self.snd_wl2.at_or_before(h.ack));
         if h.ack.at_or_after(self.snd_una) && newer {
             let was = self.snd_wnd;
@@ -361,9 +381,10 @@ impl Conn {
             self.snd_wl1 = h.seq;
             self.snd_wl2 = h.ack;
             if was == 0 && self.snd_wnd > 0 && self.in_flight() == 0 {
-                // The persist timer has done its work.
-                self.rtx_at = Time::NEVER;
+                // The persist timer has done its work. What waits is waited for anew, but it is the same wait: a window that
+                // opens by a byte and closes again does not make it a new one.
                 self.rtt.window_opened();
+                self.rtx_at = if self.sndbuf.is_empty() { Time::NEVER } else { now + self.rtt.rto() };
             }
         }
     }
@@ -494,6 +515,10 @@ impl Conn {
     fn keep_out_of_order(&mut self, env: &mut Env<'_>, seq: SeqNum, bytes: &[u8], d: &mut Delivery) {
         // At once, so that the sender counts duplicates (RFC 5681 §4.2).
         self.flags.set(ConnFlags::ACK_NOW);
+        if self.rcvbuf.memory_ooo() >= self.ooo_limit(env) {
+            d.lost = Some(DropReason::NoChunk);
+            return;
+        }
         self.sack_latest = seq;
         match self.rcvbuf.insert(env.pool, self.rcv_nxt, seq, bytes) {
             Ok(()) => {}
@@ -513,6 +538,7 @@ impl Conn {
         let joined = self.rcvbuf.advance(env.pool, self.rcv_nxt);
         self.rcv_nxt += joined;
         self.account.bytes_in += n as u64 + u64::from(joined);
+        self.right_size(env);
         self.unacked_segments = self.unacked_segments.saturating_add(1);
         let at_once = env.cfg.delayed_ack.is_zero();
         if at_once || joined > 0 || self.unacked_segments >= 2 || self.rcvbuf.buffered_ooo() > 0 {

@@ -35,6 +35,7 @@ pub mod syncookie;
 pub mod time_wait;
 pub mod timers;
 pub mod unread;
+pub(crate) mod window;
 
 pub use config::TcpConfig;
 pub use conn::Conn;

@@ -145,10 +145,10 @@ impl Conn {
                 (false, true) => Flags::SYN | SETUP,
                 (false, false) => Flags::SYN,
             },
-            window: env.cfg.receive_buffer.min(u32::from(u16::MAX)) as u16,
+            window: env.cfg.syn_window(self.service),
             options: Options {
                 mss: Some(env.cfg.offered_mss(self.tuple.is_v4())),
-                window_scale: scale.then(|| env.cfg.window_scale()),
+                window_scale: scale.then(|| env.cfg.window_scale(self.service)),
                 sack_permitted: !syn_ack || self.flags.has(ConnFlags::SACK),
                 timestamps: (!syn_ack || self.flags.has(ConnFlags::TIMESTAMPS))
                     .then(|| Timestamps { val: self.ts_val(env.now), ecr: self.ts_recent }),
@@ -353,7 +353,7 @@ impl Conn {
             self.flags.set(ConnFlags::HALF_CLOSE);
         }
         self.flags.clear(ConnFlags::CHALLENGE);
-        let window = self.advertise(env.cfg);
+        let window = self.advertise(env);
         let header = Header { seq, ack: self.rcv_nxt, flags, window, options };
         Outgoing { header, offset, len, retransmission, challenge: false }
     }
@@ -368,7 +368,7 @@ impl Conn {
         let challenge = self.flags.take(ConnFlags::CHALLENGE) && !probe;
         let seq = if probe { self.snd_una - 1 } else { self.snd_max };
         let options = self.options(env);
-        let window = self.advertise(env.cfg);
+        let window = self.advertise(env);
         let header = Header { seq, ack: self.rcv_nxt, flags: Flags::ACK, window, options };
         let retransmission = probe.then_some(Retransmission::Probe);
         Some(Outgoing { header, offset: 0, len: 0, retransmission, challenge })
@@ -411,40 +411,6 @@ impl Conn {
     /// Payload bytes that fit beside the options: the MSS counts both (RFC 6691).
     fn room(&self, options: &Options) -> usize {
         usize::from(self.mss).saturating_sub(crate::wire::options_len(options))
-    }
-
-    /// The window field: how far the right edge is from `rcv_nxt`. The edge moves only right, and only by a worthwhile
-    /// step (§3.8.6.2.2).
-    fn advertise(&mut self, cfg: &TcpConfig) -> u16 {
-        let free = cfg.receive_buffer.saturating_sub(self.rcvbuf.unread() as u32);
-        let limit = u32::from(u16::MAX) << self.rcv_scale;
-        let scaled = (free.min(limit) >> self.rcv_scale) << self.rcv_scale;
-        let candidate = self.rcv_nxt + scaled;
-        let step = (cfg.receive_buffer / 2).min(u32::from(self.mss));
-        if candidate.after(self.rcv_adv) && candidate - self.rcv_adv >= step {
-            self.rcv_adv = candidate;
-        }
-        // An edge that was promised at another offset is no multiple of the scale from here. Rounded up, so that it does
-        // not move left, and kept, so that what is sent into it is taken; but only once beyond the buffer, or small
-        // segments would push it on for ever. Then it is rounded down, which RFC 7323 §2.4 allows for.
-        let promised = self.rcv_adv.bytes_since(self.rcv_nxt);
-        let rounding = (1 << self.rcv_scale) - 1;
-        let up = (promised + rounding) & !rounding;
-        let shown = if up <= free + rounding { up } else { promised & !rounding };
-        self.rcv_adv = self.rcv_adv.max(self.rcv_nxt + shown);
-        (shown >> self.rcv_scale).min(u32::from(u16::MAX)) as u16
-    }
-
-    /// The service read: if the window the peer sees is small and could now be much larger, it must hear of it.
-    pub(super) fn maybe_update_window(&mut self, cfg: &TcpConfig) {
-        // What the field cannot say is no news.
-        let limit = u32::from(u16::MAX) << self.rcv_scale;
-        let free = cfg.receive_buffer.saturating_sub(self.rcvbuf.unread() as u32).min(limit);
-        let seen = self.rcv_adv.bytes_since(self.rcv_nxt);
-        let worth = (2 * u32::from(self.mss)).min(cfg.receive_buffer / 2);
-        if self.state().can_receive() && seen < cfg.receive_buffer / 2 && free >= seen + worth {
-            self.flags.set(ConnFlags::ACK_NOW);
-        }
     }
 
     /// Times the round trip of the segment at `seq` unless one is being timed.

@@ -111,11 +111,13 @@ pub enum Cause {
     Abort,
     /// An active open was refused, by RST or by a hard ICMP error.
     Refused,
+    /// The peer answered but took nothing of what waited for it, for the listener's limit.
+    ZeroWindow,
 }
 
 impl Cause {
     /// All causes in counter order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Peer,
         Self::Service,
         Self::Idle,
@@ -129,6 +131,7 @@ impl Cause {
         Self::PeerReset,
         Self::Abort,
         Self::Refused,
+        Self::ZeroWindow,
     ];
     /// The value of the `cause` label.
     #[must_use]
@@ -147,6 +150,7 @@ impl Cause {
             Self::PeerReset => "peer_reset",
             Self::Abort => "abort",
             Self::Refused => "refused",
+            Self::ZeroWindow => "zero_window",
         }
     }
 }

@@ -10,7 +10,7 @@
 //! in order or not. Out-of-order bytes may be dropped at any time (RFC 2018 §8): the peer keeps them until they
 //! are acknowledged.
 
-use super::chunk::{ChunkPool, NONE};
+use super::chunk::{CHUNK_BYTES, ChunkPool, NONE};
 use crate::wire::SeqNum;
 
 /// Bytes ahead of `rcv_nxt` beyond which nothing is kept: the largest window there is (RFC 7323 §2.3), which
@@ -34,6 +34,9 @@ pub const SPARSE_CHUNKS: u16 = 32;
 /// Just below the default MSS of 536 (RFC 9293 §3.7.1), so that full segments with gaps between them are kept.
 /// Higher: those are refused. Lower: memory for scattered crumbs.
 pub const SPARSE_BYTES: u32 = 512;
+
+/// Memory for a byte beyond a gap, at worst.
+pub const OOO_OVERHEAD: usize = CHUNK_BYTES / SPARSE_BYTES as usize;
 
 const _: () = assert!(SPARSE_CHUNKS < MAX_OOO_CHUNKS);
 
@@ -83,6 +86,18 @@ impl RecvBuf {
     #[must_use]
     pub fn unread(&self) -> usize {
         self.unread as usize
+    }
+
+    /// Bytes held in all.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.unread() + self.buffered_ooo()
+    }
+
+    /// Bytes of the pool that hold what is beyond a gap, used or not.
+    #[must_use]
+    pub fn memory_ooo(&self) -> usize {
+        usize::from(self.ooo_chunks) * CHUNK_BYTES
     }
 
     /// Bytes held beyond a gap.

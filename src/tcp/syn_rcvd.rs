@@ -98,7 +98,7 @@ impl SynRcvd {
     /// The window field of the SYN-ACK: never scaled (RFC 7323 §2.2).
     #[must_use]
     pub fn offered_window(&self, cfg: &TcpConfig) -> u32 {
-        cfg.receive_buffer.min(u32::from(u16::MAX))
+        u32::from(cfg.syn_window(self.listener))
     }
 
     /// The SYN-ACK. Options are offered only where the peer offered them.
@@ -111,7 +111,7 @@ impl SynRcvd {
             window: self.offered_window(cfg) as u16,
             options: Options {
                 mss: Some(cfg.offered_mss(self.tuple.is_v4())),
-                window_scale: self.peer_scale.map(|_| cfg.window_scale()),
+                window_scale: self.peer_scale.map(|_| cfg.window_scale(self.listener)),
                 sack_permitted: self.sack,
                 timestamps: self.timestamps(secret, now),
                 ..Options::default()
@@ -127,7 +127,8 @@ impl SynRcvd {
             seq: self.iss + 1,
             ack: self.irs + 1,
             flags: Flags::ACK,
-            window: (self.offered_window(cfg) >> self.peer_scale.map_or(0, |_| cfg.window_scale())) as u16,
+            window: (self.offered_window(cfg)
+                >> self.peer_scale.map_or(0, |_| cfg.window_scale(self.listener))) as u16,
             options: Options { timestamps: self.timestamps(secret, now), ..Options::default() },
         }
     }

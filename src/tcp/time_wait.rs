@@ -31,6 +31,33 @@ pub struct TimeWait {
     pub traced: bool,
 }
 
+/// How often a record has answered what is out of place in the present second. Like a connection's, the budget is the
+/// record's own, so that nobody reads it by probing another (RFC 5961 §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// The low 4 bits of the second.
+    pub second: u8,
+    /// How many there were in it, up to [`Answers::MOST`].
+    pub given: u8,
+}
+
+impl Answers {
+    /// As many as can be counted, and so given, in a second: 4 bits.
+    pub const MOST: u8 = 15;
+
+    /// Whether there may be one more in this second.
+    #[must_use]
+    pub fn take(&mut self, per_second: u8, now: Time) -> bool {
+        let second = (now.millis() / 1000) as u8 & 0xf;
+        if self.second != second {
+            *self = Self { second, given: 0 };
+        }
+        let may = self.given < per_second.min(Self::MOST);
+        self.given += u8::from(may);
+        may
+    }
+}
+
 /// What a segment does to a `TIME_WAIT` record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

@@ -46,9 +46,16 @@ impl Conn {
             State::FinWait1 | State::Closing | State::LastAck | State::TimeWait => {
                 (since.max(self.progress_at) + cfg.close_wait, Cause::CloseWaitLimit)
             }
+            State::Established if self.stalled_at(cfg) < idle => (self.stalled_at(cfg), Cause::ZeroWindow),
             State::Established | State::FinWait2 => (idle, Cause::Idle),
             State::Closed | State::Listen | State::SynSent | State::SynReceived => (Time::NEVER, Cause::Idle),
         }
+    }
+
+    /// When a peer that answers but takes nothing of what waits for it has had its time.
+    fn stalled_at(&self, cfg: &super::TcpConfig) -> Time {
+        let limit = cfg.limits(self.service).zero_window;
+        if limit.is_zero() || self.sndbuf.is_empty() { Time::NEVER } else { self.progress_at + limit }
     }
 
     /// Does what is due at `now`; the caller then asks for output, and looks whether the state is `CLOSED`.
@@ -68,7 +75,7 @@ impl Conn {
         if limit.due(env.now) {
             if self.closing_done() {
                 self.stop_reading(cause);
-            } else if self.state() == State::Established {
+            } else if self.state() == State::Established && cause == Cause::Idle {
                 self.close_lingering(env, cause);
             } else {
                 self.limit(env, cause);

@@ -105,3 +105,22 @@ fn d01_the_queue_of_the_starved_is_bounded() {
     assert!(h.shard.core.starved.len() <= 16, "{}", h.shard.core.starved.len());
     assert_eq!(h.service().sent, 0);
 }
+
+#[test]
+fn d07_every_second_full_segment_is_acknowledged_within_a_burst_too() {
+    let mut h = Harness::open();
+    for n in 0..40 {
+        h.put(&Seg::new(&ACK).seq(1 + n * 1460).len(1460));
+    }
+    let turn = h.turn();
+    assert!(turn.worked);
+    assert_eq!(h.out.len(), 20, "one turn took the whole burst");
+    for n in 1..=20 {
+        recv!(h, ACK seq=1, ack=1 + n * 2920);
+    }
+    // The odd one waits for its second or the timer.
+    h.send(&Seg::new(&ACK).seq(1 + 40 * 1460).len(1460));
+    nothing!(h);
+    after!(h, 40);
+    recv!(h, ACK seq=1, ack=1 + 41 * 1460);
+}

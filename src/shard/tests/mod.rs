@@ -31,6 +31,7 @@ mod harness;
 mod script;
 mod words;
 
+mod abuse;
 mod closing;
 mod closing_ends;
 mod closing_limits;
@@ -38,7 +39,9 @@ mod closing_loss;
 mod cookies;
 mod data;
 mod ecn;
+mod growth;
 mod keepalive;
+mod memory;
 mod misdirected;
 mod opening;
 mod outbound;

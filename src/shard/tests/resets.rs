@@ -302,6 +302,56 @@ fn r04_challenge_acks_have_a_budget_per_connection_and_second() {
 }
 
 #[test]
+fn r04_data_out_of_place_is_answered_within_the_budget_of_the_connection() {
+    let mut h = Harness::open_tuned(|s| s.tcp.challenge_acks = 3);
+    after!(h, 999 - h.now().millis() % 1000 + 1);
+    send!(h, ACK seq=1, ack=1, len=100);
+    after!(h, 40);
+    recv!(h, ACK seq=1, ack=101);
+    // Whoever does not know where the stream stands hits nothing but the outside.
+    for i in 0..200 {
+        let at = [70_000, -70_000, 1 << 30, -(1 << 30)][i % 4];
+        h.send(&Seg::new(&[Flags::ACK]).seq(at).len(1000));
+    }
+    for _ in 0..3 {
+        recv!(h, ACK seq=1, ack=101);
+    }
+    nothing!(h);
+    assert_eq!(drops(&mut h, DropReason::OutOfWindow), 200);
+    // That uses up nothing that the peer needs, whose ACK may have been lost, and nothing of another connection.
+    send!(h, ACK seq=1, ack=1, len=100);
+    recv!(h, ACK seq=1, ack=101);
+    h.peer(super::harness::PEER_PORT + 1);
+    h.handshake(Syn::PLAIN);
+    send!(h, ACK seq=70_000, ack=1, len=1000);
+    recv!(h, ACK seq=1, ack=1);
+}
+
+#[test]
+fn r04_what_comes_again_has_a_budget_of_its_own() {
+    let mut h = Harness::new();
+    h.handshake(Syn::FULL);
+    after!(h, 999 - h.now().millis() % 1000 + 1);
+    send!(h, ACK seq=1, ack=1, len=1000);
+    after!(h, 40);
+    recv!(h, ACK seq=1, ack=1001);
+    // With an old timestamp or a good one.
+    for i in 0..300u32 {
+        let old = Seg::new(&[Flags::ACK]).seq(i64::from(i % 10) * 100 + 1).len(100);
+        h.send(&if i % 2 == 0 { old.ts(5) } else { old });
+    }
+    assert_eq!(h.out.len(), 100);
+    h.skip();
+    // Challenges are not among them, and the next second begins anew.
+    send!(h, SYN seq=50, ack=0);
+    recv!(h, ACK seq=1, ack=1001);
+    after!(h, 1000);
+    send!(h, ACK seq=1, ack=1, len=1000);
+    recv!(h, ACK seq=1, ack=1001);
+    assert_eq!(h.counters().challenge_acks, 1);
+}
+
+#[test]
 fn r04_two_confused_ends_do_not_acknowledge_each_other_for_ever() {
     let mut h = Harness::open();
     for _ in 0..100 {

@@ -4,7 +4,7 @@ use super::*;
 use crate::drop::DropReason;
 use crate::shard::mailbox::Command;
 use crate::tcp::record::{Cause, ClosePath, First};
-use crate::wire::SeqNum;
+use crate::wire::{Flags, SeqNum};
 use std::time::Duration;
 
 /// A connection in `TIME_WAIT`: our next number is 2, and so is the peer's. Gives our initial one.
@@ -361,4 +361,26 @@ fn t04_a_syn_that_cannot_be_taken_does_not_end_the_hold() {
     state!(h, TimeWait);
     assert_eq!(h.counters().drops[DropReason::Draining as usize], 1);
     h.wait_out();
+}
+
+#[test]
+fn t03_each_record_has_a_budget_and_rsts_are_apart_from_it() {
+    let (mut h, _) = held(Syn::PLAIN, |s| (s.tcp.challenge_acks, s.tcp.stray_replies) = (3, 5));
+    after!(h, 999 - h.now().millis() % 1000 + 1);
+    for i in 0..20 {
+        h.send(&Seg::new(&[Flags::ACK]).seq(-5000 - i).ack(2).len(100));
+    }
+    assert_eq!(h.out.len(), 3, "of the record's own budget");
+    h.out.clear();
+    // The peer's FIN again is no guess: it is answered all the same.
+    send!(h, FIN|ACK seq=1, ack=2);
+    recv!(h, ACK seq=2, ack=2);
+    // RSTs to strangers are counted apart: their number says nothing of the ACKs above.
+    h.peer(super::harness::PEER_PORT + 7);
+    h.peer_mut().irs = Some(SeqNum::new(77));
+    for _ in 0..20 {
+        send!(h, ACK seq=1, ack=1);
+    }
+    assert_eq!(h.out.len(), 5);
+    assert!(h.out.drain(..).all(|s| s.header.flags.rst()));
 }

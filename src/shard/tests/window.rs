@@ -165,7 +165,7 @@ fn d06_the_receiver_opens_the_window_in_worthwhile_steps() {
 
 #[test]
 fn d13_scaled_windows_are_respected_both_ways() {
-    let mut h = Harness::new();
+    let mut h = Harness::tuned(|s| s.tcp.receive_window = s.tcp.receive_buffer);
     h.handshake(Syn { scale: Some(3), mss: Some(1000), ..Syn::PLAIN });
     h.send(&ack(1).win(500));
     h.act(&[Do::Send(20_000)]);
@@ -177,7 +177,7 @@ fn d13_scaled_windows_are_respected_both_ways() {
         send!(h, ACK seq=1, ack=1, len=10, win=500);
         send!(h, ACK seq=11, ack=1, len=10, win=500);
         recv!(h, ACK seq=4001, ack=21).window
-    }) << h.shard.core.cfg.window_scale();
+    }) << h.shard.core.cfg.window_scale(0);
     assert!(ours > 65_535 && ours <= h.shard.core.cfg.receive_buffer + 7, "{ours}");
 }
 
@@ -193,12 +193,13 @@ proptest! {
     fn d13_the_window_is_never_taken_back(
         steps in prop::collection::vec((1..1460usize, prop_oneof![Just(0), 0..2000usize], any::<bool>()), 1..80),
         buffer in prop_oneof![2000..20_000u32, 66_000..90_000u32, 262_100..300_000u32],
+        first in prop_oneof![Just(u32::MAX), 2000..70_000u32],
     ) {
-        let mut h = Harness::tuned(|s| s.tcp.receive_buffer = buffer);
+        let mut h = Harness::tuned(|s| (s.tcp.receive_buffer, s.tcp.receive_window) = (buffer, first.min(buffer)));
         h.handshake(Syn { ts: false, ..Syn::FULL });
-        let scale = h.shard.core.cfg.window_scale();
+        let scale = h.shard.core.cfg.window_scale(0);
         let start = h.peer_mut().iss + 1;
-        let (mut furthest, mut next, mut acked) = (start + buffer.min(65_535), 0i64, start);
+        let (mut furthest, mut next, mut acked) = (start + buffer.min(first).min(65_535), 0i64, start);
         // Nothing is read until the window is nearly closed: there the rounding of the scale matters.
         h.service().quota = 0;
         while furthest.bytes_since(start + next as u32) > 6000 {

@@ -102,6 +102,24 @@ fn t05_room_is_found_in_bounded_time_among_restarted_records() {
 }
 
 #[test]
+fn t03_a_record_has_a_budget_of_answers_and_loses_nothing_by_it() {
+    let mut t = WaitTable::new(2, TWO_MSL, Time::ZERO);
+    for v4 in [true, false] {
+        let key = t.insert(&record(v4, 9), at(60_000)).unwrap();
+        for (second, per_second, given) in [(1u64, 3, 3), (2, 0, 0), (3, 15, 15), (4, 255, 15), (20, 2, 2)] {
+            let now = at(second * 1000 + 500);
+            let times = (0..40).filter(|_| t.may_answer(key, per_second, now)).count();
+            // The twentieth second looks like the fourth: nothing is left of that one's.
+            assert_eq!(times, if second == 20 { 0 } else { given }, "in second {second}");
+        }
+        assert!(t.may_answer(key, 1, at(21_000)));
+        assert_eq!(t.get(key), Some(record(v4, 9)));
+    }
+    assert_eq!(expire(&mut t, at(59_999)), []);
+    assert_eq!(expire(&mut t, at(60_016)).len(), 2);
+}
+
+#[test]
 fn an_ended_record_keeps_its_slot_until_the_wheel_gives_it_up() {
     let mut t = WaitTable::new(1, TWO_MSL, Time::ZERO);
     let key = t.insert(&record(false, 7), at(60_000)).unwrap();

@@ -147,7 +147,7 @@ fn o06_the_syn_ack_offers_what_the_syn_offered() {
     assert_eq!(h.options, Options { mss: Some(1460), ..Options::default() });
     let full = half(Options { mss: Some(1400), window_scale: Some(9), sack_permitted: true, ..stamped(77) });
     let o = full.syn_ack(&cfg, &secret, NOW).options;
-    assert_eq!(o.window_scale, Some(cfg.window_scale()));
+    assert_eq!(o.window_scale, Some(cfg.window_scale(0)));
     assert!(o.sack_permitted);
     assert_eq!(o.timestamps.map(|t| t.ecr), Some(77));
     assert_eq!(full.mss(), Some(1400));
@@ -159,8 +159,8 @@ fn d13_the_window_of_a_syn_ack_is_unscaled_and_that_of_an_ack_is_scaled() {
     let secret = Secret::new(1, 2);
     let scaled = half(Options { window_scale: Some(2), ..Options::default() });
     assert_eq!(scaled.syn_ack(&cfg, &secret, NOW).window, u16::MAX);
-    let edge = u32::from(scaled.ack(&cfg, &secret, NOW).window) << cfg.window_scale();
-    assert!(edge <= WND && edge + (1 << cfg.window_scale()) > WND, "{edge}: no more than was offered");
+    let edge = u32::from(scaled.ack(&cfg, &secret, NOW).window) << cfg.window_scale(0);
+    assert!(edge <= WND && edge + (1 << cfg.window_scale(0)) > WND, "{edge}: no more than was offered");
     assert_eq!(u32::from(plain().ack(&cfg, &secret, NOW).window), WND);
 }
 
