@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
         let journal = Journal::new(log);
         s.link.log = if journal.kept() { ENTRIES } else { 0 };
         let sabotage = s.options.sabotage;
-        let oracle = Oracle::new(sabotage == Some(Sabotage::OffByOne));
+        let oracle = Oracle::new(s.tcp.syn_cookies.is_some(), sabotage == Some(Sabotage::OffByOne));
         let mut driver = Driver::new(s.concurrency, Arc::from(s.body.as_slice()));
         driver.keep_failures(usize::try_from(s.options.connections).unwrap_or(usize::MAX));
         let driver = Rc::new(RefCell::new(driver));
@@ -354,7 +354,9 @@ impl<'a> Run<'a> {
     /// Whether a fault of this run can be the cause of such an end.
     fn excused(&self, f: &Failure) -> bool {
         let has = |faults: &[Fault]| self.s.faults.any(faults);
-        let vanished = self.vanished.borrow().contains_key(&f.tuple);
+        // Whoever is gone keeps what it had of a small pool until it is given up.
+        let hoarded = has(&[Fault::Chunks]) && has(&[Fault::Vanish, Fault::Abort]);
+        let vanished = hoarded || self.vanished.borrow().contains_key(&f.tuple);
         match f.outcome {
             Outcome::Good => true,
             Outcome::Fault(Wrong::EarlyEnd(_)) | Outcome::Short(_) => has(&[Fault::Drain]),
@@ -376,11 +378,13 @@ impl<'a> Run<'a> {
             }
         }
         report.deeds.count("good", tally.good());
+        report.deeds.count("ghosts", self.oracle.borrow().ghosts);
         let books = Books::of(&mut self.world);
         books.deeds(&self.world, &mut report.deeds);
         if self.is_good() {
             let oracle = &self.oracle;
-            books.check(&self.s, &self.world, self.begun, |rule, what| {
+            let ghosts = oracle.borrow().ghosts;
+            books.check(&self.s, &self.world, self.begun, ghosts, |rule, what| {
                 oracle.borrow_mut().violated(rule, what);
             });
         }

@@ -45,6 +45,7 @@ mod resets;
 mod table;
 mod time_wait;
 mod time_wait_bulk;
+mod window_news;
 
 #[allow(unused_imports)] // As above.
 use harness::{Harness, Seg, Syn};
