@@ -4,6 +4,7 @@
 use super::books::Books;
 use super::client::{Driver, Failure, Fault as Wrong, Order, Outcome, Plan};
 use super::conduct::Conductor;
+use super::faults::Fault;
 use super::fleet::{listeners_of, port_of};
 use super::journal::{ENTRIES, Journal};
 use super::oracle::{Map, Oracle, Shared, Witness, reversed};
@@ -14,7 +15,6 @@ use super::world::{START, World, WorldConfig, tuple};
 use crate::port::mem::{Direction, Verdict, flow_of};
 use crate::service::Service;
 use crate::shard::mailbox::Command;
-use crate::sim::faults::Fault;
 use crate::tcp::state::State;
 use crate::time::Time;
 use crate::wire::Tuple;
@@ -217,6 +217,9 @@ impl<'a> Run<'a> {
             self.begin(pair, plan);
             self.begun += 1;
             self.last_begun = now;
+            if self.s.options.sabotage == Some(Sabotage::LostBuffer) && self.begun == 10 {
+                self.world.link.lose_buffer();
+            }
         }
     }
 
@@ -354,14 +357,14 @@ impl<'a> Run<'a> {
     /// Whether a fault of this run can be the cause of such an end.
     fn excused(&self, f: &Failure) -> bool {
         let has = |faults: &[Fault]| self.s.faults.any(faults);
-        // Whoever is gone keeps what it had of a small pool until it is given up.
-        let hoarded = has(&[Fault::Chunks]) && has(&[Fault::Vanish, Fault::Abort]);
-        let vanished = hoarded || self.vanished.borrow().contains_key(&f.tuple);
+        let vanished = self.vanished.borrow().contains_key(&f.tuple);
         match f.outcome {
             Outcome::Good => true,
             Outcome::Fault(Wrong::EarlyEnd(_)) | Outcome::Short(_) => has(&[Fault::Drain]),
-            Outcome::Reset(_) => vanished || has(&[Fault::Drain, Fault::Tables, Fault::ShortWait]),
-            Outcome::Timeout(_) => vanished || has(&[Fault::Drain, Fault::Tables]),
+            Outcome::Reset(_) => {
+                vanished || has(&[Fault::Drain, Fault::Tables, Fault::ShortWait, Fault::Chunks])
+            }
+            Outcome::Timeout(_) => vanished || has(&[Fault::Drain, Fault::Tables, Fault::Chunks]),
             Outcome::Fault(_) | Outcome::Refused => false,
         }
     }
