@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test model build check bench mutants clean-rigs
+.PHONY: help demo test model sim build check bench mutants clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -29,6 +29,14 @@ model: ## Model-check the transition table at larger bounds than `make test` doe
 	@scripts/setup.sh build
 	FINWHEEL_MODEL_BOUND=2,1,2 cargo test --test model -- --nocapture --test-threads=1 in_order
 	FINWHEEL_MODEL_BOUND=1,1,2 cargo test --test model -- --nocapture --test-threads=1 broken
+
+# The night's run: `make sim FOR=8h` for a time, `make sim SEED=1 SEEDS=1000` for certain seeds. Stops at the first that
+# fails and prints the command that replays it.
+SEEDS ?= 100000
+sim: ## Simulate the whole dataplane from a fresh seed on: SEEDS=100000, or FOR=8h.
+	@scripts/setup.sh build
+	cargo build --release --bin finwheel
+	$(TARGET)/release/finwheel sim --jobs $$(nproc) --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(FOR),--for $(FOR))
 
 build: ## Build a release: target/release/finwheel.
 	@scripts/setup.sh build

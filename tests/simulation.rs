@@ -1,116 +1,159 @@
-//! Whole shards over the simulated link under heavy faults: every byte right, every connection closed, no frame, record,
-//! timer or chunk left. A failure names its seed; `FINWHEEL_SEED=<seed>` replays that one alone.
+//! The whole dataplane, servers and clients, with everything going wrong that can, seed by seed: see
+//! `finwheel::sim`. `FINWHEEL_SEED=<seed>` runs that swarm alone, with its packet log; a failure prints the command that
+//! does the same.
+//!
+//! Also proved here: that a seed gives the same run each time, that the faults are met, and that each deliberate fault of
+//! the harness is found.
 
-use finwheel::port::mem::{Impairment, LinkConfig};
-use finwheel::shard::Capacity;
-use finwheel::sim::client::Tally;
-use finwheel::sim::fleet::Fleet;
-use finwheel::sim::world::WorldConfig;
-use finwheel::tcp::TcpConfig;
-use finwheel::tcp::config::Limits;
-use std::time::Duration;
+use finwheel::sim::faults::{Choice, Fault, FaultSet};
+use finwheel::sim::report::{Deeds, Report, Rule};
+use finwheel::sim::run;
+use finwheel::sim::sabotage::Sabotage;
+use finwheel::sim::scenario::Options;
+use std::ops::Range;
 
-const CONNECTIONS: u64 = 1000;
-const SEEDS: u64 = 200;
+/// Connections of a swarm: enough that faults meet connections in every state, few enough for many seeds.
+const CONNECTIONS: u64 = 60;
 
-fn world(seed: u64, workers: usize, scatter: f64, line: Impairment) -> WorldConfig {
-    // No limit of time may end what loss only holds up: a segment that is lost four times comes after 45 seconds.
-    let patient = Limits { linger_time: Duration::from_secs(600), ..Limits::DEFAULT };
-    let tcp = TcpConfig {
-        give_up: Duration::from_secs(600),
-        syn_retries: 10,
-        limits: vec![patient; 3],
-        ..TcpConfig::default()
-    };
-    WorldConfig {
-        link: LinkConfig { seed, scatter, log: log_entries(), ..LinkConfig::default() }.both(line),
-        workers,
-        server: tcp.clone(),
-        client: tcp,
-        capacity: Capacity { connections: 2048, half_open: 1024, time_wait: 4096, chunks: 16_384 },
-        key: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-    }
+#[track_caller]
+fn good(report: &Report) {
+    assert!(report.good(), "{report}");
 }
 
-/// Frames kept when one seed is replayed.
-fn log_entries() -> usize {
-    if std::env::var_os("FINWHEEL_SEED").is_some() { 1 << 20 } else { 0 }
-}
-
-/// The packets of the connections that failed.
-fn print_log(fleet: &Fleet, tally: &Tally) {
-    for f in tally.failures() {
-        println!("{f:?}");
-        let end = format!("{}", f.tuple.local);
-        for line in fleet.world.link.log().iter().map(ToString::to_string).filter(|l| l.contains(&end)) {
-            println!("{line}");
+/// The swarms of these seeds, or only the one that the environment names; what they did.
+fn swarms(seeds: Range<u64>) -> Deeds {
+    let mut deeds = Deeds::default();
+    if let Some(seed) = std::env::var("FINWHEEL_SEED").ok().and_then(|s| s.parse().ok()) {
+        if seeds.contains(&seed) {
+            good(&run(&Options::of_seed(seed, CONNECTIONS), Some(&mut std::io::stdout())));
         }
+        return deeds;
     }
+    for seed in seeds {
+        let report = run(&Options::of_seed(seed, CONNECTIONS), None);
+        good(&report);
+        deeds.add(&report.deeds);
+    }
+    deeds
 }
 
-fn faulty() -> Impairment {
-    Impairment {
-        loss: 0.10,
-        duplication: 0.05,
-        reordering: 0.10,
-        reordering_delay: Duration::from_millis(20),
-        delay: (Duration::from_millis(1), Duration::from_millis(3)),
-        ..Impairment::default()
-    }
+#[test]
+fn swarms_0_to_249() {
+    let _ = swarms(0..250);
 }
 
-/// Runs one seed and looks at everything there is to look at.
-fn run(seed: u64, connections: u64, cfg: WorldConfig) {
-    let mut fleet = Fleet::new(cfg, seed, connections, 500);
-    let ended = fleet.run(Duration::from_secs(3600), |_| {}).expect("the ports work");
-    let tally = fleet.tally();
-    if std::env::var_os("FINWHEEL_SEED").is_some() {
-        print_log(&fleet, &tally);
-    }
-    assert!(
-        ended && tally.all_good(),
-        "seed {seed}: {} of {connections} good, server {:?}, {:#?}",
-        tally.good(),
-        fleet.world.servers.iter().map(|s| *s.population()).collect::<Vec<_>>(),
-        tally.failures()
-    );
-    assert!(
-        fleet.settle(Duration::from_secs(1200)).expect("the ports work"),
-        "seed {seed}: {:?} left",
-        fleet.world.leftovers()
-    );
-    for a in fleet.world.accounting() {
-        assert!(a.balanced() && a.lent == 0 && a.in_tx == 0, "seed {seed}: {a:?}");
-    }
-    let (mut opened, mut ended) = (0, 0);
-    for server in &mut fleet.world.servers {
-        let c = server.snapshot().counters;
-        assert_eq!(c.illegal_transitions, 0, "seed {seed}");
-        opened += c.opened_passive;
-        ended += c.closes.iter().flatten().flatten().sum::<u64>();
-    }
-    assert_eq!(opened, connections, "seed {seed}: each connection is opened once");
-    assert_eq!(ended, opened, "seed {seed}: each has one close record");
+#[test]
+fn swarms_250_to_499() {
+    let _ = swarms(250..500);
 }
 
-fn seeds() -> Box<dyn Iterator<Item = u64>> {
-    match std::env::var("FINWHEEL_SEED").ok().and_then(|s| s.parse().ok()) {
-        Some(one) => Box::new(std::iter::once(one)),
-        None => Box::new(0..SEEDS),
-    }
+#[test]
+fn swarms_500_to_749() {
+    let _ = swarms(500..750);
+}
+
+#[test]
+fn swarms_750_to_999() {
+    let _ = swarms(750..1000);
+}
+
+/// A run with these faults and no others.
+fn with(seed: u64, connections: u64, faults: FaultSet) -> Report {
+    run(&Options { faults: Choice::These(faults), ..Options::of_seed(seed, connections) }, None)
 }
 
 #[test]
 fn a_thousand_connections_under_loss_duplication_and_reordering() {
-    for seed in seeds() {
-        run(seed, CONNECTIONS, world(seed, 1, 0.0, faulty()));
+    let faults = FaultSet::of(&[Fault::Loss, Fault::Duplication, Fault::Reordering]);
+    for seed in 0..20 {
+        let report = with(seed, 1000, faults);
+        good(&report);
+        assert_eq!((report.deeds.get("good"), report.deeds.get("given_up")), (1000, 0));
+    }
+}
+
+/// Every fault alone does what it is there for; without it nothing of the kind happens.
+#[test]
+fn every_fault_leaves_its_mark() {
+    let marks = [
+        (Fault::Loss, "lost"),
+        (Fault::Reordering, "challenge_acks"),
+        (Fault::Corruption, "corrupted"),
+        (Fault::Spikes, "retransmissions"),
+        (Fault::Down, "lost"),
+        (Fault::Bottleneck, "lost"),
+        (Fault::Rings, "not_received"),
+        (Fault::Umem, "not_received"),
+        (Fault::Chunks, "no_chunk"),
+        (Fault::Tables, "evicted"),
+        (Fault::Stall, "retransmissions"),
+        (Fault::Hold, "retransmissions"),
+        (Fault::Clock, "retransmissions"),
+        (Fault::Rss, "misdirected"),
+        (Fault::Vanish, "timeout"),
+        (Fault::Abort, "reset"),
+        (Fault::Reuse, "reopened"),
+        (Fault::Drain, "given_up"),
+    ];
+    let sum = |faults| {
+        let mut deeds = Deeds::default();
+        for seed in 0..8 {
+            let report = with(seed, 150, faults);
+            good(&report);
+            deeds.add(&report.deeds);
+        }
+        deeds
+    };
+    let calm = sum(FaultSet::NONE);
+    for (fault, mark) in marks {
+        let deeds = sum(FaultSet::of(&[fault]));
+        let (with, without) = (deeds.get(mark), calm.get(mark));
+        assert!(with > without + 3, "{fault:?}: {mark} {with} with it, {without} without");
     }
 }
 
 #[test]
-fn frames_at_the_wrong_worker_find_their_flow() {
-    for seed in 0..5 {
-        let line = Impairment::delayed(Duration::from_millis(1));
-        run(seed, 300, world(seed, 3, 0.2, line));
+fn a_seed_gives_the_same_run_each_time_and_another_seed_another() {
+    for seed in [3, 11, 12] {
+        let go = |seed| {
+            let mut log = Vec::new();
+            let report = run(&Options::of_seed(seed, 40), Some(&mut log));
+            (report, String::from_utf8(log).expect("text"))
+        };
+        let (a, b, other) = (go(seed), go(seed), go(seed + 100));
+        assert_eq!((a.0.digest, &a.0.deeds, a.0.took, &a.1), (b.0.digest, &b.0.deeds, b.0.took, &b.1));
+        assert_ne!(a.0.digest, other.0.digest);
+        let unlogged = run(&Options::of_seed(seed, 40), None);
+        assert_eq!(unlogged.digest, a.0.digest, "keeping a log changes nothing");
+        assert!(a.1.contains(" client   out SYN_SENT     "), "{}", &a.1[..200]);
+        assert!(a.1.contains(" server/0 in  SYN_RECEIVED "));
+    }
+}
+
+#[test]
+fn a_simulation_that_is_made_wrong_fails_and_says_how_to_see_it_again() {
+    let expected = |s| match s {
+        Sabotage::LostBuffer => Rule::Leak,
+        Sabotage::OffByOne | Sabotage::FlippedByte => Rule::Stream,
+        Sabotage::ForgottenClose | Sabotage::DeafToSpace => Rule::Stuck,
+        Sabotage::EarlyClose | Sabotage::ResetForClose => Rule::Outcome,
+        Sabotage::Panic => Rule::Panic,
+    };
+    for sabotage in Sabotage::ALL {
+        let options = |seed| Options {
+            sabotage: Some(sabotage),
+            faults: Choice::These(FaultSet::of(&[Fault::Loss, Fault::Order])),
+            ..Options::of_seed(seed, 100)
+        };
+        let report = (0..10).map(|seed| run(&options(seed), None)).find(|r| !r.good());
+        let Some(report) = report else { panic!("{sabotage:?} goes unnoticed") };
+        let rules: Vec<_> = report.violations.iter().map(|v| v.rule).collect();
+        // An echo of a wrong byte is noticed by the server's witness or by the client, whoever is first.
+        assert!(rules.contains(&expected(sabotage)), "{sabotage:?} is noticed as {report}");
+        let replay = format!(
+            "finwheel sim --seed {} --connections 100 --faults loss,order --sabotage {sabotage:?} --log -",
+            report.options.seed
+        );
+        assert!(report.to_string().ends_with(&format!("replay: {replay}")), "{report}");
     }
 }

@@ -26,6 +26,10 @@ use std::time::Duration;
 /// that could overlap.
 pub const BURST: usize = 64;
 
+/// Bytes of the longest frame that a port can hold: a buffer of 4 KiB, the largest that the kernel takes for a socket,
+/// less the headroom it keeps for XDP programs.
+pub const FRAME_MAX: usize = 3840;
+
 /// A ticket for one buffer of a port. Must go back by [`Port::send`] or [`Port::free`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a frame that is neither sent nor freed leaks its buffer"]

@@ -3,6 +3,7 @@
 //! A segment without a record is tried as a cookie before it is passed on to another worker, but only while a cookie of
 //! this worker can be out: a flood of ACKs costs a hash each then, and nothing at all otherwise.
 
+use super::mailbox::Route;
 use super::trace::Happening;
 use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
@@ -41,12 +42,13 @@ impl<P: Port> Shard<P> {
         }
     }
 
-    /// Tries a segment as one that brings a cookie back. `instead_of` is a half-open record of the same pair that the
+    /// Tries a segment as one that brings a cookie back; `route` is how it came here. `instead_of` is a half-open record of the same pair that the
     /// connection takes the place of. Returns the frame if it is still to be dealt with.
     pub(super) fn try_cookie(
         &mut self,
         frame: Frame,
         seg: &TcpFrame,
+        route: Route,
         instead_of: Option<u32>,
     ) -> Option<Frame> {
         let core = &mut self.core;
@@ -64,8 +66,11 @@ impl<P: Port> Shard<P> {
                 None
             }
             CookieVerdict::Early => {
-                // Without a record the window is the first byte.
-                core.block.counters.drop_frame(DropReason::OutOfWindow);
+                // It may only look so, and belong to a connection of another worker.
+                if !self.seek_elsewhere(&frame, route) {
+                    // Without a record the window is the first byte.
+                    self.core.block.counters.drop_frame(DropReason::OutOfWindow);
+                }
                 self.port.free(frame);
                 None
             }

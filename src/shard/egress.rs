@@ -157,20 +157,26 @@ impl<P: Port> Shard<P> {
         self.core.queue(key);
     }
 
-    /// Asks waiting connections again, up to `budget` of them. Returns whether any was asked.
+    /// Asks waiting connections again, up to `budget` of them. Returns whether any was asked: with neither a frame nor
+    /// room to send one that would change nothing, and a worker that took it for work would never rest.
     pub(super) fn pending_output(&mut self, budget: usize) -> bool {
         let mut any = false;
         for _ in 0..budget.min(self.core.pending.len()) {
             if self.port.tx_room() == 0 {
                 break;
             }
-            let Some(key) = self.core.pending.pop_front() else { break };
-            let Some(conn) = self.core.tables.conns.get_mut(key) else { continue };
-            if !conn.flags.take(ConnFlags::QUEUED) {
-                continue;
+            let Some(frame) = self.port.alloc() else { break };
+            let key = self.core.pending.pop_front();
+            let asks = |core: &mut Core, key: u32| {
+                core.tables.conns.get_mut(key).is_some_and(|c| c.flags.take(ConnFlags::QUEUED))
+            };
+            match key {
+                Some(key) if asks(&mut self.core, key) => {
+                    any = true;
+                    self.settle(key, Some(frame));
+                }
+                Some(_) | None => self.port.free(frame),
             }
-            any = true;
-            self.settle(key, None);
         }
         any
     }

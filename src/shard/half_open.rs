@@ -1,5 +1,6 @@
 //! Opening from a peer: a SYN for a listener, and what follows until the ACK that completes the handshake.
 
+use super::mailbox::Route;
 use super::trace::Happening;
 use super::{Drain, Shard};
 use crate::drop::DropReason;
@@ -28,7 +29,7 @@ impl<P: Port> Shard<P> {
             self.answer_by_cookie(frame, seg, listener);
             return;
         }
-        let isn = core.secret.isn(&seg.tuple, core.now);
+        let isn = core.isn_secret.isn(&seg.tuple, core.now);
         let iss = iss_floor.map_or(isn, |floor| isn.max(floor));
         let mut half = SynRcvd::new(seg, listener, iss, &core.cfg, core.now);
         half.traced = core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple));
@@ -113,7 +114,9 @@ impl<P: Port> Shard<P> {
             }
             HalfVerdict::Reset(seq) => {
                 // The peer may answer a cookie, sent before there was room for the record of its second SYN.
-                let Some(frame) = self.try_cookie(frame, seg, Some(key)) else { return };
+                // It has been round the other workers.
+                let here = Route { hops: 0, returns: true };
+                let Some(frame) = self.try_cookie(frame, seg, here, Some(key)) else { return };
                 let core = &mut self.core;
                 core.block.counters.drop_frame(DropReason::BadAck);
                 self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);

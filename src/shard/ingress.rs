@@ -95,9 +95,10 @@ impl<P: Port> Shard<P> {
         }
     }
 
-    /// Passes on a frame that the record of its pair here has no use for: it may belong to another incarnation, whose
-    /// SYN landed at another worker. Returns whether it is on its way; if not, the record answers.
-    fn seek_elsewhere(&mut self, frame: &Frame, route: Route) -> bool {
+    /// Passes on a frame that the record of its pair here has no use for, or that may be of a handshake of ours and came
+    /// before its time: it may belong to another incarnation, whose SYN landed at another worker. It comes back here when
+    /// nobody has a use for it. Returns whether it is on its way; if not, the answer is to be given here.
+    pub(super) fn seek_elsewhere(&mut self, frame: &Frame, route: Route) -> bool {
         if self.mailbox.other_workers() == 0 {
             return false;
         }
@@ -161,7 +162,7 @@ impl<P: Port> Shard<P> {
             self.on_syn(frame, seg, None);
             return;
         }
-        let Some(frame) = self.try_cookie(frame, seg, None) else { return };
+        let Some(frame) = self.try_cookie(frame, seg, route, None) else { return };
         if route.hops > 0 && self.pass_on(&frame, route) {
             self.port.free(frame);
             return;

@@ -17,8 +17,9 @@ use std::sync::Arc;
 const COMMANDS: usize = 64;
 /// Forwarded frames that may wait for a worker: two bursts. A longer queue would only hide that RSS is wrong.
 const FORWARDED: usize = 128;
-/// Largest frame that is passed between workers: a full Ethernet frame with two tags.
-pub const FORWARD_BYTES: usize = 1526;
+/// Largest frame that is passed between workers: the largest there is. With less, connections over a link with a large
+/// MTU would hang where RSS moves.
+pub const FORWARD_BYTES: usize = crate::port::FRAME_MAX;
 
 /// What the control plane asks of a worker.
 #[derive(Debug)]

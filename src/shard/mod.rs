@@ -118,6 +118,9 @@ struct Core {
     now: Time,
     cfg: TcpConfig,
     secret: Secret,
+    /// For sequence numbers of connections that peers open: this worker's own. A SYN that the network doubled may land
+    /// at two workers at once, and each makes a record of it; with one number for both, later segments would fit either.
+    isn_secret: Secret,
     cookies: SynCookies,
     tables: Tables,
     pool: ChunkPool,
@@ -206,6 +209,7 @@ impl<P: Port> Shard<P> {
             trace: None,
             ip_id: 0,
             scratch: Box::new([0; CHUNK_BYTES]),
+            isn_secret: parts.secret.of_worker(parts.index_key),
             cookies: SynCookies::new(&parts.secret, parts.index_key),
             secret: parts.secret,
             cfg: parts.tcp,

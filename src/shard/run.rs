@@ -217,7 +217,8 @@ impl<P: Port> Shard<P> {
             self.drop_half_open();
             self.core.drain = Drain::Over;
         }
-        true
+        // Without room to send nothing was done, and nothing can be before there is.
+        key > from || self.core.drain == Drain::Over
     }
 
     /// Hands over what is queued and takes back what was sent.

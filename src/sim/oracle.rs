@@ -41,14 +41,18 @@ pub(super) struct Oracle {
     /// Now, for the violations.
     pub now: Time,
     off_by_one: bool,
+    /// Whether servers send SYN cookies.
+    cookies: bool,
+    /// Connections that late segments of ended ones opened, by bringing a cookie again.
+    pub ghosts: u64,
 }
 
 /// What is shared.
 pub(super) type Shared = Rc<RefCell<Oracle>>;
 
 impl Oracle {
-    pub fn new(off_by_one: bool) -> Shared {
-        Rc::new(RefCell::new(Self { off_by_one, ..Self::default() }))
+    pub fn new(cookies: bool, off_by_one: bool) -> Shared {
+        Rc::new(RefCell::new(Self { cookies, off_by_one, ..Self::default() }))
     }
 
     /// A connection of this pair (as the client names it) is about to be opened.
@@ -67,7 +71,11 @@ impl Oracle {
         let times = self.opened.entry(*tuple).or_default();
         *times += 1;
         let (times, planned) = (*times, self.plans.get(tuple).map_or(0, Vec::len));
-        if times as usize > planned {
+        if times as usize > planned && self.cookies {
+            // Nothing is kept of a connection that was closed by its peer: what comes late and brings the cookie again
+            // opens it anew, and the peer resets it or never answers.
+            self.ghosts += 1;
+        } else if times as usize > planned {
             self.violated(
                 Rule::Opened,
                 format!("{}: opened {times} times, begun {planned} times", tuple.remote),
@@ -75,12 +83,17 @@ impl Oracle {
         }
     }
 
+    /// Whether a pair was opened more often than it was begun, so that one of its connections is a ghost.
+    pub fn haunted(&self, tuple: &Tuple) -> bool {
+        self.opened.get(tuple).map_or(0, |&n| n as usize) > self.plans.get(tuple).map_or(0, Vec::len)
+    }
+
     /// Looks at how both ends of a connection say that it ended. `shard` is whose record it is, `client` the client's
     /// number.
     pub fn compare_ends(&mut self, shard: usize, client: usize, record: &CloseRecord) {
         let at_client = shard == client;
         let name = if at_client { reversed(&record.tuple) } else { record.tuple };
-        if self.plans.get(&name).is_none_or(|p| p.len() > 1) {
+        if self.plans.get(&name).is_none_or(|p| p.len() > 1) || self.haunted(&name) {
             return;
         }
         let pair = self.pairs.entry(name).or_default();

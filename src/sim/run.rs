@@ -4,6 +4,7 @@
 use super::books::Books;
 use super::client::{Driver, Failure, Fault as Wrong, Order, Outcome, Plan};
 use super::conduct::Conductor;
+use super::faults::Fault;
 use super::fleet::{listeners_of, port_of};
 use super::journal::{ENTRIES, Journal};
 use super::oracle::{Map, Oracle, Shared, Witness, reversed};
@@ -14,7 +15,6 @@ use super::world::{START, World, WorldConfig, tuple};
 use crate::port::mem::{Direction, Verdict, flow_of};
 use crate::service::Service;
 use crate::shard::mailbox::Command;
-use crate::sim::faults::Fault;
 use crate::tcp::state::State;
 use crate::time::Time;
 use crate::wire::Tuple;
@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
         let journal = Journal::new(log);
         s.link.log = if journal.kept() { ENTRIES } else { 0 };
         let sabotage = s.options.sabotage;
-        let oracle = Oracle::new(sabotage == Some(Sabotage::OffByOne));
+        let oracle = Oracle::new(s.tcp.syn_cookies.is_some(), sabotage == Some(Sabotage::OffByOne));
         let mut driver = Driver::new(s.concurrency, Arc::from(s.body.as_slice()));
         driver.keep_failures(usize::try_from(s.options.connections).unwrap_or(usize::MAX));
         let driver = Rc::new(RefCell::new(driver));
@@ -217,6 +217,9 @@ impl<'a> Run<'a> {
             self.begin(pair, plan);
             self.begun += 1;
             self.last_begun = now;
+            if self.s.options.sabotage == Some(Sabotage::LostBuffer) && self.begun == 10 {
+                self.world.link.lose_buffer();
+            }
         }
     }
 
@@ -358,8 +361,10 @@ impl<'a> Run<'a> {
         match f.outcome {
             Outcome::Good => true,
             Outcome::Fault(Wrong::EarlyEnd(_)) | Outcome::Short(_) => has(&[Fault::Drain]),
-            Outcome::Reset(_) => vanished || has(&[Fault::Drain, Fault::Tables, Fault::ShortWait]),
-            Outcome::Timeout(_) => vanished || has(&[Fault::Drain, Fault::Tables]),
+            Outcome::Reset(_) => {
+                vanished || has(&[Fault::Drain, Fault::Tables, Fault::ShortWait, Fault::Chunks])
+            }
+            Outcome::Timeout(_) => vanished || has(&[Fault::Drain, Fault::Tables, Fault::Chunks]),
             Outcome::Fault(_) | Outcome::Refused => false,
         }
     }
@@ -376,11 +381,13 @@ impl<'a> Run<'a> {
             }
         }
         report.deeds.count("good", tally.good());
+        report.deeds.count("ghosts", self.oracle.borrow().ghosts);
         let books = Books::of(&mut self.world);
         books.deeds(&self.world, &mut report.deeds);
         if self.is_good() {
             let oracle = &self.oracle;
-            books.check(&self.s, &self.world, self.begun, |rule, what| {
+            let ghosts = oracle.borrow().ghosts;
+            books.check(&self.s, &self.world, self.begun, ghosts, |rule, what| {
                 oracle.borrow_mut().violated(rule, what);
             });
         }

@@ -372,8 +372,13 @@ impl Conn {
         u32::from(h.window) << if h.flags.syn() { 0 } else { self.snd_scale }
     }
 
+    /// Takes the window of a segment that is not older than the one it was last taken from (RFC 9293 §3.10.7.4). One that
+    /// acknowledges something new is not, even if its own bytes are sent again and lie below: the window it closes would
+    /// be overrun.
     fn update_send_window(&mut self, now: Time, h: &Header) {
-        let newer = self.snd_wl1.before(h.seq) || (self.snd_wl1 == h.seq && self.snd_wl2.at_or_before(h.ack));
+        let newer = h.ack.after(self.snd_una)
+            || self.snd_wl1.before(h.seq)
+            || (self.snd_wl1 == h.seq && self.snd_wl2.at_or_before(h.ack));
         if h.ack.at_or_after(self.snd_una) && newer {
             let was = self.snd_wnd;
             self.snd_wnd = self.segment_window(h);

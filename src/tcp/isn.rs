@@ -22,6 +22,12 @@ impl Secret {
         Self { k0, k1 }
     }
 
+    /// The secret mixed with a worker's own key.
+    #[must_use]
+    pub const fn of_worker(&self, worker: (u64, u64)) -> Self {
+        Self { k0: self.k0 ^ worker.0.rotate_left(32), k1: self.k1 ^ worker.1.rotate_left(32) }
+    }
+
     /// Its words, for keys that are derived from it.
     pub(super) const fn words(&self) -> (u64, u64) {
         (self.k0, self.k1)

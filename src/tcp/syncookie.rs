@@ -7,11 +7,13 @@
 //! ACK ──▶ SEG.ACK - 1 is the cookie, TSecr the options, SEG.SEQ - 1 the peer's ISN ──▶ a half-open record again
 //! ```
 //!
-//! **ISN layout**, from the highest bit: 14 bits of a keyed hash over everything (tuple, counter, MSS index, the peer's
-//! ISN), 14 bits of one over the same without the peer's ISN, the lowest bit of the counter, 3 bits of MSS index. Who
+//! **ISN layout**, from the highest bit: 22 bits of a keyed hash over everything (tuple, counter, MSS index, the peer's
+//! ISN), 6 bits of one over the same without the peer's ISN, the lowest bit of the counter, 3 bits of MSS index. Who
 //! does not see the SYN-ACK must guess 28 bits. Two tags, because only the first segment after the SYN tells the
-//! peer's ISN: with the first one alone it can be told that a later segment, which came before it, is of a
+//! peer's ISN: with the tag of the tuple it can be told that a later segment, which came before it, is of a
 //! handshake of ours. Such a segment is dropped and comes again; a RST would end what a table would have kept.
+//! The tags are of unlike size, because mistakes are: a later segment taken for the first loses the beginning of the
+//! stream in silence (one in four million), a stray one taken for a later one is dropped and not reset (one in 64).
 //!
 //! **Timestamp layout**: the clock's low 6 bits carry, from the highest, ECN, SACK-permitted, and 4 bits of the window
 //! shift (15 for none). The value never runs ahead of the clock and at most 64 ms behind. A peer without timestamps gets
@@ -52,8 +54,11 @@ const _: () = assert!(MSS_TABLE[0] == super::config::MIN_MSS);
 const MSS_MASK: u32 = 7;
 const COUNTER_SHIFT: u32 = 3;
 const TUPLE_TAG_SHIFT: u32 = 4;
-const WHOLE_TAG_SHIFT: u32 = 18;
-const TAG_MASK: u32 = (1 << 14) - 1;
+const TUPLE_TAG_MASK: u32 = (1 << 6) - 1;
+const WHOLE_TAG_SHIFT: u32 = 10;
+const WHOLE_TAG_MASK: u32 = (1 << 22) - 1;
+const _: () = assert!(WHOLE_TAG_MASK << WHOLE_TAG_SHIFT >> WHOLE_TAG_SHIFT == WHOLE_TAG_MASK);
+const _: () = assert!(TUPLE_TAG_MASK << TUPLE_TAG_SHIFT < 1 << WHOLE_TAG_SHIFT);
 
 const TS_BITS: u32 = 6;
 const TS_MASK: u32 = (1 << TS_BITS) - 1;
@@ -87,8 +92,8 @@ impl SynCookies {
     /// With the process's secret and the worker's own key.
     #[must_use]
     pub const fn new(secret: &Secret, worker: (u64, u64)) -> Self {
-        let (k0, k1) = secret.words();
-        Self { k0: k0 ^ worker.0.rotate_left(32), k1: k1 ^ worker.1.rotate_left(32), until: Time::ZERO }
+        let (k0, k1) = secret.of_worker(worker).words();
+        Self { k0, k1, until: Time::ZERO }
     }
 
     /// Whether a cookie may be on its way back: if not, no segment needs to be looked at.
@@ -137,7 +142,7 @@ impl SynCookies {
         let age = (present ^ u64::from(iss.raw() >> COUNTER_SHIFT)) & 1;
         let Some(count) = present.checked_sub(age) else { return CookieVerdict::Unknown };
         let expected = self.isn(&f.tuple, count, index, irs);
-        if (expected.raw() ^ iss.raw()) & !(TAG_MASK << WHOLE_TAG_SHIFT) != 0 {
+        if (expected.raw() ^ iss.raw()) & !(WHOLE_TAG_MASK << WHOLE_TAG_SHIFT) != 0 {
             return CookieVerdict::Unknown;
         }
         if expected != iss {
@@ -168,9 +173,9 @@ impl SynCookies {
         h.write(tuple.remote.addr.octets());
         h.write_u32(u32::from(tuple.local.port) << 16 | u32::from(tuple.remote.port));
         h.write_u64(count << 3 | u64::from(index));
-        let of_tuple = h.finish() as u32 & TAG_MASK;
+        let of_tuple = h.finish() as u32 & TUPLE_TAG_MASK;
         h.write_u32(irs.raw());
-        let whole = h.finish() as u32 & TAG_MASK;
+        let whole = h.finish() as u32 & WHOLE_TAG_MASK;
         let counter_bit = (count & 1) as u32;
         SeqNum::new(
             whole << WHOLE_TAG_SHIFT | of_tuple << TUPLE_TAG_SHIFT | counter_bit << COUNTER_SHIFT | index,

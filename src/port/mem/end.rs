@@ -174,6 +174,9 @@ impl Port for MemPort {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if !self.completing.is_empty() && std::mem::take(&mut self.shared.borrow_mut().lose_buffer) {
+            self.completing.pop();
+        }
         self.free.append(&mut self.completing);
         if self.shared.borrow().lines[self.out.index()].held[self.queue] {
             self.refill();

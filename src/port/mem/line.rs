@@ -213,6 +213,8 @@ pub(super) struct Shared {
     pub lines: [Line; 2],
     pub log: Log,
     pub config: LinkConfig,
+    /// The next buffer that a port takes back is lost.
+    pub lose_buffer: bool,
 }
 
 impl Shared {
@@ -221,7 +223,8 @@ impl Shared {
             Line::new(config.a_to_b.clone(), config.seed, queues_b, queues_a),
             Line::new(config.b_to_a.clone(), !config.seed, queues_a, queues_b),
         ];
-        Self { now: Time::ZERO, lines, log: Log::new(config.log, config.log_snap, config.digest), config }
+        let log = Log::new(config.log, config.log_snap, config.digest);
+        Self { now: Time::ZERO, lines, log, config, lose_buffer: false }
     }
 
     /// Longest frame: the MTU plus an Ethernet header and one VLAN tag.

@@ -264,6 +264,11 @@ impl LinkHandle {
         }
     }
 
+    /// Has one of the ports lose a buffer at its next flush: a fault of the port, for tests that one is noticed.
+    pub fn lose_buffer(&self) {
+        self.shared.borrow_mut().lose_buffer = true;
+    }
+
     /// A hash of everything that has happened on the link, if [`LinkConfig::digest`] asks for one: two runs of one seed
     /// have the same.
     #[must_use]

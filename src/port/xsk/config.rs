@@ -1,6 +1,6 @@
 //! Sizes of rings and frames, and the relations between them.
 
-use crate::port::BURST;
+use crate::port::{BURST, FRAME_MAX};
 
 /// Headroom that the kernel keeps before each packet for XDP programs: `XDP_PACKET_HEADROOM` of linux/bpf.h, bytes.
 const XDP_PACKET_HEADROOM: u32 = 256;
@@ -8,6 +8,7 @@ const XDP_PACKET_HEADROOM: u32 = 256;
 const LINK_HEADER: u32 = 14 + 2 * 4;
 /// The smallest and largest frame the kernel takes: half a page and a page, bytes (`net/xdp/xdp_umem.c`).
 const FRAME_SIZES: [u32; 2] = [2048, 4096];
+const _: () = assert!(FRAME_SIZES[1] as usize - XDP_PACKET_HEADROOM as usize == FRAME_MAX);
 /// Frames beyond what both rings can hold. Received frames lie here while a burst is worked on, and replies are
 /// taken from here; with less than two bursts a full receive ring could leave none to answer with.
 const SPARE_MIN: u32 = 2 * BURST as u32;

@@ -41,6 +41,10 @@ struct Group {
 
 impl Group {
     fn new(workers: usize, tcp: &TcpConfig) -> Self {
+        Self::with(workers, tcp, LinkConfig::default().mtu)
+    }
+
+    fn with(workers: usize, tcp: &TcpConfig, mtu: u16) -> Self {
         let now = Time::from_micros(5_000_000);
         let wakes: Vec<_> = (0..workers).map(|_| no_wake()).collect();
         let mut wires = Vec::new();
@@ -48,7 +52,7 @@ impl Group {
             .into_iter()
             .enumerate()
             .map(|(i, (mailbox, _))| {
-                let (mut a, mut b, link) = link_multi(LinkConfig::default(), 1, 1);
+                let (mut a, mut b, link) = link_multi(LinkConfig { mtu, ..LinkConfig::default() }, 1, 1);
                 link.advance(now);
                 wires.push((a.pop().expect("one"), link));
                 Shard::new(Parts {
@@ -168,6 +172,47 @@ fn a_flow_is_served_whichever_worker_its_frames_land_at() {
         let out: u64 = g.each(|c| c.misdirected_out).iter().sum();
         assert_eq!(out, g.each(|c| c.misdirected_in).iter().sum::<u64>());
     }
+}
+
+/// A SYN that the network doubled lands at two workers at once. Each makes a record, but only one of them can be the
+/// connection's: what follows must not fit both.
+#[test]
+fn o05_a_syn_that_lands_at_two_workers_makes_one_connection() {
+    let mut g = Group::new(2, &TcpConfig::default());
+    let syn = header(Flags::SYN, 100, SeqNum::new(0));
+    g.put(0, &syn, &[]);
+    g.put(1, &syn, &[]);
+    let seen = g.run();
+    assert_eq!(seen.len(), 2, "each answers: neither knows of the other");
+    let iss = seen[0].1.seq;
+    assert_ne!(seen[1].1.seq, iss);
+    // The client takes the first answer. Its segments land at the other worker first.
+    for (seq, text, at) in [(101, &b"hello"[..], 1 - seen[0].0), (106, &b"again"[..], seen[0].0)] {
+        let answers = g.send(at, &header(Flags::ACK | Flags::PSH, seq, iss + 1), text);
+        assert!(answers.iter().all(|a| !a.1.flags.rst()), "{answers:?}");
+    }
+    let established = |s: &Shard<MemPort>| s.population()[State::Established as usize];
+    assert_eq!(established(&g.shards[seen[0].0]), 1);
+    assert_eq!(established(&g.shards[1 - seen[0].0]), 0);
+    // The record that nobody answers is given up in time.
+    let given_up = |g: &mut Group| g.each(|c| c.half_open_given_up).iter().sum::<u64>();
+    for _ in 0..200 {
+        g.now += std::time::Duration::from_secs(1);
+        let _ = g.run();
+    }
+    assert_eq!((given_up(&mut g), g.shards[1 - seen[0].0].records()), (1, 0));
+}
+
+/// The largest frames that a socket's buffers take are passed on whole.
+#[test]
+fn a_jumbo_frame_at_the_wrong_worker_finds_its_flow() {
+    let mut g = Group::with(2, &TcpConfig { mtu: 3818, ..TcpConfig::default() }, 3818);
+    let iss = open(&mut g);
+    let text = vec![7; 3700];
+    let seen = g.send(1, &header(Flags::ACK | Flags::PSH, 101, iss + 1), &text);
+    assert!(seen.iter().all(|s| s.0 == 0), "the owner answers: {seen:?}");
+    assert_eq!(seen.iter().map(|s| s.2.len()).sum::<usize>(), 3700);
+    assert_eq!(g.each(|c| c.drops[DropReason::MailboxFull as usize]), [0, 0]);
 }
 
 #[test]

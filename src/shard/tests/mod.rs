@@ -57,6 +57,7 @@ mod time_wait_bulk;
 mod timestamps;
 mod unread;
 mod window;
+mod window_news;
 
 #[allow(unused_imports)] // As above.
 use harness::{Harness, Seg, Syn};
