@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test model build check bench mutants clean-rigs
+.PHONY: help demo test model strangers goodput build check bench mutants clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -29,6 +29,14 @@ model: ## Model-check the transition table at larger bounds than `make test` doe
 	@scripts/setup.sh build
 	FINWHEEL_MODEL_BOUND=2,1,2 cargo test --test model -- --nocapture --test-threads=1 in_order
 	FINWHEEL_MODEL_BOUND=1,1,2 cargo test --test model -- --nocapture --test-threads=1 broken
+
+strangers: ## 100 MB both ways at every rate of loss, as server and as client (root; up to an hour).
+	@scripts/setup.sh test
+	FINWHEEL_STRANGERS=full cargo test --test veth -- --nocapture --test-threads=1 bulk
+
+goodput: ## Measure uploads beside Linux's over the same line, and write docs/goodput.md (root; minutes).
+	@scripts/setup.sh test
+	FINWHEEL_GOODPUT=$(CURDIR)/docs/goodput.md cargo test --test veth -- --nocapture --test-threads=1 goodput
 
 build: ## Build a release: target/release/finwheel.
 	@scripts/setup.sh build
