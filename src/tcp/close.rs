@@ -137,6 +137,7 @@ impl Conn {
         self.account.ended_by = Some(path);
         self.event(event, env);
         self.rtx_at = crate::time::Time::NEVER;
+        self.loss_at = crate::time::Time::NEVER;
         self.ack_at = crate::time::Time::NEVER;
     }
 
@@ -156,6 +157,7 @@ impl Conn {
         self.event(Event::Fin, env);
         if self.state() == State::TimeWait {
             self.rtx_at = crate::time::Time::NEVER;
+            self.loss_at = crate::time::Time::NEVER;
         }
         true
     }

@@ -8,7 +8,7 @@ use super::chunk::ChunkPool;
 use super::config::TcpConfig;
 use super::congestion::{Algorithm, Congestion};
 use super::isn::{Secret, ts_val};
-use super::record::{Cause, ClosePath, CloseRecord, ClosingTimes, First};
+use super::record::{Cause, ClosePath, CloseRecord, ClosingMicros, First};
 use super::recovery::Recovery;
 use super::recvbuf::RecvBuf;
 use super::rtt::Rtt;
@@ -90,6 +90,13 @@ impl ConnFlags {
     /// The handshake was one by cookie: how long it took is not known.
     pub const COOKIE: u32 = 1 << 24;
 
+    /// A tail loss probe is to be sent now.
+    pub const TAIL_PROBE: u32 = 1 << 25;
+    /// A tail loss probe is out, and what became of it is not known.
+    pub const PROBED: u32 = 1 << 26;
+    /// It was sent before: no new data.
+    pub const PROBED_AGAIN: u32 = 1 << 27;
+
     /// Whether a flag is set.
     #[must_use]
     pub const fn has(self, f: u32) -> bool {
@@ -102,6 +109,14 @@ impl ConnFlags {
     /// Clears a flag.
     pub const fn clear(&mut self, f: u32) {
         self.0 &= !f;
+    }
+    /// Sets a flag, or clears it.
+    pub const fn put(&mut self, f: u32, on: bool) {
+        if on {
+            self.set(f);
+        } else {
+            self.clear(f);
+        }
     }
     /// Reads and clears a flag.
     pub const fn take(&mut self, f: u32) -> bool {
@@ -118,9 +133,10 @@ pub const NO_LISTENER: u16 = u16::MAX;
 #[derive(Clone, Debug)]
 pub(super) struct CloseAccount {
     pub(super) opened_at: Time,
-    pub(super) handshake: std::time::Duration,
+    /// From the SYN to the acknowledgment of our SYN-ACK, in microseconds.
+    pub(super) handshake_us: u32,
     pub(super) state_since: Time,
-    pub(super) times: ClosingTimes,
+    pub(super) times: ClosingMicros,
     pub(super) first: Option<First>,
     pub(super) cause: Option<Cause>,
     pub(super) fin_retransmissions: u32,
@@ -198,6 +214,8 @@ pub struct Conn {
 
     // Deadlines.
     pub(super) rtx_at: Time,
+    /// When a loss is looked for before the RTO: by a tail probe.
+    pub(super) loss_at: Time,
     pub(super) ack_at: Time,
     pub(super) last_rx: Time,
     /// When a larger segment is tried again, on a path that did not take it.
@@ -318,6 +336,7 @@ impl Conn {
             sndbuf: SendBuf::default(),
             rcvbuf: RecvBuf::default(),
             rtx_at: Time::NEVER,
+            loss_at: Time::NEVER,
             ack_at: Time::NEVER,
             last_rx: now,
             raise_at: Time::NEVER,
@@ -328,9 +347,9 @@ impl Conn {
             challenges: 0,
             account: CloseAccount {
                 opened_at: now,
-                handshake: std::time::Duration::ZERO,
+                handshake_us: 0,
                 state_since: now,
-                times: ClosingTimes::default(),
+                times: ClosingMicros::default(),
                 first: None,
                 cause: None,
                 fin_retransmissions: 0,
@@ -364,20 +383,7 @@ impl Conn {
         let spent = env.now.since(self.account.state_since);
         match transition(from, event) {
             Transition::To(to) => {
-                let times = &mut self.account.times;
-                match from {
-                    State::FinWait1 => times.fin_wait_1 += spent,
-                    State::FinWait2 => times.fin_wait_2 += spent,
-                    State::CloseWait => times.close_wait += spent,
-                    State::Closing => times.closing += spent,
-                    State::LastAck => times.last_ack += spent,
-                    State::Closed
-                    | State::Listen
-                    | State::SynSent
-                    | State::SynReceived
-                    | State::Established
-                    | State::TimeWait => {}
-                }
+                self.account.times.add(from, spent);
                 self.account.state_since = env.now;
                 self.state = to;
                 env.log.moved(from, event, to);
@@ -494,7 +500,7 @@ impl Conn {
     /// From the SYN to the acknowledgment of our SYN-ACK, for a connection opened by a peer.
     #[must_use]
     pub const fn handshake_time(&self) -> std::time::Duration {
-        self.account.handshake
+        std::time::Duration::from_micros(self.account.handshake_us as u64)
     }
 
     /// The cause of the close; the first one stays.
@@ -530,7 +536,7 @@ impl Conn {
             first: if crossed { First::Both } else { a.first.unwrap_or(First::Nobody) },
             cause: a.cause.unwrap_or(Cause::Service),
             fin_retransmissions: a.fin_retransmissions,
-            times: a.times,
+            times: a.times.times(),
             unacknowledged: self.sndbuf.len() as u32,
             bytes_in: a.bytes_in,
             bytes_out: a.bytes_out,

@@ -301,7 +301,8 @@ impl Conn {
                 return Err(Verdict::Reset(h.ack));
             }
             self.event(Event::AckOfSyn, env);
-            self.account.handshake = env.now.since(self.account.opened_at);
+            let handshake = env.now.since(self.account.opened_at).as_micros();
+            self.account.handshake_us = u32::try_from(handshake).unwrap_or(u32::MAX);
             self.account.opened_at = env.now;
             self.snd_una = self.iss + 1;
             self.snd_nxt = self.snd_nxt.max(self.snd_una);
@@ -320,11 +321,8 @@ impl Conn {
             self.challenge(env);
             return Err(Verdict::Dropped(DropReason::BadAck));
         }
-        let duplicate = h.ack == self.snd_una
-            && payload == 0
-            && !h.flags.fin()
-            && self.in_flight() > 0
-            && self.segment_window(h) == self.snd_wnd;
+        let bare = payload == 0 && !h.flags.fin() && self.segment_window(h) == self.snd_wnd;
+        let duplicate = bare && h.ack == self.snd_una && self.in_flight() > 0;
         self.update_send_window(h);
         if h.ack.before(self.snd_una) {
             return Ok(false);
@@ -333,6 +331,7 @@ impl Conn {
             acked: h.ack - self.snd_una,
             noted: self.scoreboard.bytes(),
             duplicate,
+            bare,
             limited: self.window_limited(),
         };
         if news.acked > 0 {

@@ -29,12 +29,14 @@ pub enum Retransmission {
     Fin,
     /// A zero-window or keep-alive probe.
     Probe,
+    /// A tail loss probe that is no new data.
+    TailProbe,
 }
 
 impl Retransmission {
     /// All kinds in counter order.
-    pub const ALL: [Self; 6] =
-        [Self::Syn, Self::SynAck, Self::DataTimeout, Self::DataFast, Self::Fin, Self::Probe];
+    pub const ALL: [Self; 7] =
+        [Self::Syn, Self::SynAck, Self::DataTimeout, Self::DataFast, Self::Fin, Self::Probe, Self::TailProbe];
     /// The value of the `kind` label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Retransmission {
             Self::DataFast => "data_fast",
             Self::Fin => "fin",
             Self::Probe => "probe",
+            Self::TailProbe => "tail_probe",
         }
     }
 }
@@ -161,7 +164,8 @@ impl Conn {
             options,
         };
         self.next_lost(env, &view)
-            .or_else(|| self.next_in_order(env, &view))
+            .or_else(|| self.next_tail_probe(env, &view))
+            .or_else(|| self.next_in_order(env, &view, false))
             .or_else(|| self.next_doubtful(env, &view))
     }
 
@@ -178,6 +182,22 @@ impl Conn {
         }
         let hole = self.scoreboard.next_hole(env.pool, self.recovery.high_rxt, self.recovery.lost_edge)?;
         self.repair(env, v, hole, self.recovery_room())
+    }
+
+    /// The tail loss probe that is due: one segment of new data, beyond the congestion window if need be, or the last one
+    /// again (RFC 8985 §7.3).
+    fn next_tail_probe(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
+        if !self.flags.take(ConnFlags::TAIL_PROBE) || self.in_flight() == 0 {
+            return None;
+        }
+        let fresh = self.next_in_order(env, v, true);
+        let again = fresh.is_none();
+        let out = match fresh {
+            Some(out) => out,
+            None => self.repair(env, v, (tail_from(v, self.snd_max), self.snd_max), u32::MAX)?,
+        };
+        self.probe_sent(again);
+        Some(Outgoing { retransmission: again.then_some(Retransmission::TailProbe), ..out })
     }
 
     /// With nothing known to be lost and nothing new to send: holes that may yet fill by themselves (`NextSeg` rule 3),
@@ -226,8 +246,9 @@ impl Conn {
         Some(self.segment(env, v, Piece { seq, len, fin, again: Some(kind) }))
     }
 
-    /// What is next at `snd_nxt`: new, or again after a timeout; what the peer has by then is jumped over.
-    fn next_in_order(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
+    /// What is next at `snd_nxt`: new, or again after a timeout; what the peer has by then is jumped over. As a `probe` a
+    /// segment goes out whatever the congestion window and its own size.
+    fn next_in_order(&mut self, env: &Env<'_>, v: &View, probe: bool) -> Option<Outgoing> {
         let mut hole_end = None;
         if self.snd_nxt.before(self.snd_max) && !self.scoreboard.is_empty() {
             let hole = self.scoreboard.next_hole(env.pool, self.snd_nxt, self.snd_max);
@@ -244,7 +265,8 @@ impl Conn {
         if first && unsent > 0 && env.now.since(self.progress_at) > self.rtt.rto() {
             self.congestion.restart();
         }
-        let may = self.congestion_window().saturating_sub(self.outstanding(env, offset));
+        let room = if probe { v.room as u32 } else { 0 };
+        let may = self.congestion_window().saturating_sub(self.outstanding(env, offset)).max(room);
         let mut usable = self.snd_wnd.saturating_sub(offset).min(may) as usize;
         if offset == 0 && self.flags.has(ConnFlags::FORCE) {
             // The peer took back window that it had offered: what was sent into it is its probe (§3.8.6).
@@ -254,7 +276,8 @@ impl Conn {
         let len = here.min(usable).min(v.room);
         let fin = v.fin_due && len == unsent && hole_end.is_none_or(|e| e.after(v.end));
         let closes_hole = hole_end.is_some() && len == here && len > 0;
-        let worth = closes_hole || self.worth_sending(env.cfg, len, unsent, offset, v.room);
+        let worth =
+            closes_hole || (probe && len > 0) || self.worth_sending(env.cfg, len, unsent, offset, v.room);
         if (fin && len == 0 && unsent > 0) || (!fin && !worth) {
             let by_window = may < self.snd_wnd.saturating_sub(offset) && (may as usize) < unsent;
             if by_window {
@@ -281,6 +304,9 @@ impl Conn {
         self.count_recovery(new_end - seq);
         if self.rtx_at == Time::NEVER || again || first {
             self.rtx_at = env.now + self.rtt.rto();
+        }
+        if !again && self.may_probe() {
+            self.arm_probe(env.now);
         }
         Some(self.segment(env, v, Piece { seq, len, fin, again: again.then_some(kind) }))
     }

@@ -3,6 +3,7 @@
 //! One is made for every connection that was opened, when it enters `TIME_WAIT` or `CLOSED`. It is what the service
 //! is told, what the close metrics are made of, and what answers "who closed, and why?".
 
+use super::state::State;
 use crate::time::Time;
 use crate::wire::Tuple;
 use std::time::Duration;
@@ -170,6 +171,47 @@ impl ClosingTimes {
     #[must_use]
     pub fn total(&self) -> Duration {
         self.fin_wait_1 + self.fin_wait_2 + self.close_wait + self.closing + self.last_ack
+    }
+}
+
+/// The same in microseconds, as a live connection keeps it: a `Duration` takes twice the room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClosingMicros {
+    fin_wait_1: u64,
+    fin_wait_2: u64,
+    close_wait: u64,
+    closing: u64,
+    last_ack: u64,
+}
+
+impl ClosingMicros {
+    /// So long was spent in a state; only the closing ones count.
+    pub(super) fn add(&mut self, state: State, spent: Duration) {
+        let of_state = match state {
+            State::FinWait1 => &mut self.fin_wait_1,
+            State::FinWait2 => &mut self.fin_wait_2,
+            State::CloseWait => &mut self.close_wait,
+            State::Closing => &mut self.closing,
+            State::LastAck => &mut self.last_ack,
+            State::Closed
+            | State::Listen
+            | State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::TimeWait => return,
+        };
+        *of_state = of_state.saturating_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// As the close record shows it.
+    pub(super) fn times(&self) -> ClosingTimes {
+        ClosingTimes {
+            fin_wait_1: Duration::from_micros(self.fin_wait_1),
+            fin_wait_2: Duration::from_micros(self.fin_wait_2),
+            close_wait: Duration::from_micros(self.close_wait),
+            closing: Duration::from_micros(self.closing),
+            last_ack: Duration::from_micros(self.last_ack),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ impl Conn {
     #[must_use]
     pub fn deadline(&self, cfg: &super::TcpConfig) -> Time {
         self.rtx_at
+            .min(self.loss_at)
             .min(self.ack_at)
             .min(self.limit_at(cfg).0)
             .min(self.linger_end())
@@ -72,6 +73,9 @@ impl Conn {
         if self.keep_alive_at(env.cfg).due(env.now) {
             self.keep_alive(env);
         }
+        if self.loss_at.due(env.now) {
+            self.loss_timeout(env);
+        }
         if self.rtx_at.due(env.now) {
             self.retransmission_timeout(env);
         }
@@ -97,6 +101,14 @@ impl Conn {
         }
         self.keep_probes += 1;
         self.flags.set(ConnFlags::PROBE);
+    }
+
+    /// Before the RTO: a loss is looked for.
+    fn loss_timeout(&mut self, env: &mut Env<'_>) {
+        self.loss_at = Time::NEVER;
+        if self.may_probe() {
+            self.probe_timeout(env.now);
+        }
     }
 
     fn retransmission_timeout(&mut self, env: &mut Env<'_>) {
@@ -141,8 +153,10 @@ impl Conn {
         self.congestion.on_timeout(flight, self.rtt.timed_out_before());
         self.recovery.on_timeout(self.snd_max);
         self.check_reneging(env);
-        self.flags.clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT);
+        self.flags
+            .clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT | ConnFlags::PROBED | ConnFlags::TAIL_PROBE);
         self.flags.set(ConnFlags::FORCE);
+        self.loss_at = Time::NEVER;
         self.rtt.back_off();
         self.snd_nxt = self.snd_una;
         self.rtx_at = env.now + self.rtt.rto();

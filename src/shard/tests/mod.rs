@@ -44,6 +44,7 @@ mod path;
 mod recovery;
 mod resets;
 mod table;
+mod tail_probe;
 mod time_wait;
 mod time_wait_bulk;
 

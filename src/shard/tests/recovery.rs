@@ -7,12 +7,12 @@ use crate::tcp::congestion::Algorithm;
 use crate::wire::{Flags, Options};
 
 /// Bytes of a segment: windows are counted in these.
-const MSS: i64 = 1460;
+pub const MSS: i64 = 1460;
 
 /// With SACK and nothing else; windows are literal.
-const SACK: Syn = Syn { sack: true, ..Syn::PLAIN };
+pub const SACK: Syn = Syn { sack: true, ..Syn::PLAIN };
 
-fn new_reno(s: &mut Setup) {
+pub fn new_reno(s: &mut Setup) {
     s.tcp.limits = vec![Limits { congestion: Algorithm::NewReno, ..Limits::DEFAULT }];
 }
 
@@ -25,13 +25,13 @@ fn sending(segments: usize) -> Harness {
 }
 
 /// First byte of the `n`th segment.
-fn at(n: i64) -> i64 {
+pub fn at(n: i64) -> i64 {
     1 + n * MSS
 }
 
 /// The shard has sent segments `n` next, each full.
 #[track_caller]
-fn segments(h: &mut Harness, n: impl IntoIterator<Item = i64>) {
+pub fn segments(h: &mut Harness, n: impl IntoIterator<Item = i64>) {
     for i in n {
         let seen = h.out.front().unwrap_or_else(|| panic!("segment {i} was not sent")).header.flags;
         let mut want = Seg::new(&[Flags::ACK]).seq(at(i)).ack(1).len(MSS as usize);
@@ -43,7 +43,7 @@ fn segments(h: &mut Harness, n: impl IntoIterator<Item = i64>) {
 }
 
 /// The peer acknowledges all before segment `una` and says that it has the segments `ranges`, each `[first, end)`.
-fn sack(h: &mut Harness, una: i64, ranges: &[(i64, i64)]) {
+pub fn sack(h: &mut Harness, una: i64, ranges: &[(i64, i64)]) {
     let irs = h.peer_mut().irs.expect("the handshake is done");
     let mut options = Options::default();
     for (slot, &(a, b)) in options.sack.iter_mut().zip(ranges) {

@@ -11,9 +11,12 @@
 //! A connection with SACK whose scoreboard finds no memory recovers as one without. After a timeout no loss is found by
 //! duplicates until the recovery point is passed: they may answer what was sent again.
 
+mod tlp;
+
 use super::congestion::Congestion;
 use super::conn::{Conn, ConnFlags, Env};
 use super::sack::DUP_THRESHOLD;
+use crate::time::Time;
 use crate::wire::{Header, SeqNum};
 
 /// Where a connection stands with its losses.
@@ -40,6 +43,8 @@ pub(super) struct Recovery {
     pub(super) high_rxt: SeqNum,
     /// What the peer does not have below this is lost.
     pub(super) lost_edge: SeqNum,
+    /// One past the last byte of the tail loss probe that is out (`TLP.end_seq`).
+    pub(super) probe_end: SeqNum,
     /// Bytes thought to be on the path (RFC 6675 §4).
     pub(super) pipe: u32,
     /// Bytes delivered since the recovery began, and bytes sent (RFC 6937 §3).
@@ -68,6 +73,8 @@ pub(super) struct AckNews {
     pub(super) noted: u32,
     /// It is a duplicate as RFC 5681 §2 defines it.
     pub(super) duplicate: bool,
+    /// It carries nothing, and its window is the one that was known.
+    pub(super) bare: bool,
     /// The window, and not the service, was what held the sender back.
     pub(super) limited: bool,
 }
@@ -82,6 +89,7 @@ impl Recovery {
             recover: iss,
             high_rxt: iss,
             lost_edge: iss,
+            probe_end: iss,
             pipe: 0,
             delivered: 0,
             sent: 0,
@@ -128,6 +136,14 @@ impl Recovery {
         self.dup_acks = 0;
     }
 
+    /// With nothing to recover the recovery point stays close behind what is acknowledged: two gigabytes later it would
+    /// seem to lie ahead.
+    fn pass(&mut self, una: SeqNum) {
+        if una.after(self.recover) {
+            self.recover = una - 1;
+        }
+    }
+
     /// How much the window may grow for what was delivered: proportional rate reduction (RFC 6937 §3.1) with the slow
     /// start bound. Down to the threshold in the time of a round trip, and back up to it if more was lost.
     fn prr(&mut self, c: &mut Congestion, delivered: u32) {
@@ -147,6 +163,18 @@ impl Recovery {
 impl Conn {
     /// Takes what an acceptable acknowledgment says about losses. `snd_una` has moved already.
     pub(super) fn on_loss_news(&mut self, env: &mut Env<'_>, h: &Header, news: AckNews) {
+        self.on_probe_answer(h, news);
+        self.find_losses(env, h, news);
+        if self.may_probe() {
+            if news.acked > 0 {
+                self.arm_probe(env.now);
+            }
+        } else {
+            self.loss_at = Time::NEVER;
+        }
+    }
+
+    fn find_losses(&mut self, env: &mut Env<'_>, h: &Header, news: AckNews) {
         let (mut fresh, mut missed) = (0, false);
         if self.flags.has(ConnFlags::SACK) {
             for &(first, end) in h.options.sack_blocks() {
@@ -201,6 +229,7 @@ impl Conn {
             }
             Phase::Open | Phase::Sack => {
                 self.recovery.dup_acks = 0;
+                self.recovery.pass(self.snd_una);
                 if news.limited {
                     self.congestion.on_ack(news.acked, env.now, self.rtt.srtt());
                 } else {
@@ -229,6 +258,7 @@ impl Conn {
             high_rxt: self.snd_una,
             ..Recovery::new(self.snd_una)
         };
+        self.flags.clear(ConnFlags::PROBED | ConnFlags::TAIL_PROBE);
         self.flags.set(ConnFlags::RETRANSMIT);
         self.sack_step(env, news);
     }
@@ -335,6 +365,19 @@ mod tests {
         r.on_timeout(seq(11_000));
         for _ in 0..5 {
             assert_eq!(r.on_duplicate(&mut c, seq(5000), seq(11_000), 6000), AckVerdict::Continue);
+        }
+    }
+
+    #[test]
+    fn d10_a_recovery_point_of_long_ago_does_not_come_up_again() {
+        let (mut r, mut c) = fresh();
+        let mut una = seq(5);
+        for _ in 0..10 {
+            una += 1 << 29;
+            r.pass(una);
+        }
+        for want in [AckVerdict::Continue, AckVerdict::Continue, AckVerdict::Retransmit] {
+            assert_eq!(r.on_duplicate(&mut c, una, una + 10_000, 10_000), want);
         }
     }
 
