@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test model sim build check bench mutants clean-rigs
+.PHONY: help demo test model sim strangers goodput build check bench mutants clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -37,6 +37,14 @@ sim: ## Simulate the whole dataplane from a fresh seed on: SEEDS=100000, or FOR=
 	@scripts/setup.sh build
 	cargo build --release --bin finwheel
 	$(TARGET)/release/finwheel sim --jobs $$(nproc) --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(FOR),--for $(FOR))
+
+strangers: ## 100 MB both ways at every rate of loss, as server and as client (root; up to an hour).
+	@scripts/setup.sh test
+	FINWHEEL_STRANGERS=full cargo test --test veth -- --nocapture --test-threads=1 bulk
+
+goodput: ## Measure uploads beside Linux's over the same line, and write docs/goodput.md (root; minutes).
+	@scripts/setup.sh test
+	FINWHEEL_GOODPUT=$(CURDIR)/docs/goodput.md cargo test --test veth -- --nocapture --test-threads=1 goodput
 
 build: ## Build a release: target/release/finwheel.
 	@scripts/setup.sh build

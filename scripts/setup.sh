@@ -56,6 +56,7 @@ test_needs() {
 wrk             cmd wrk
 tcpdump         cmd tcpdump
 tshark          cmd tshark
+liblwip-dev     header lwip/lwip/tcpip.h
 LIST
 }
 

@@ -271,7 +271,8 @@ impl Rig {
         self.client.command(program)
     }
 
-    /// Drops this share of the packets in each direction, at random, on the client's side; 0 ends it. Needs nft.
+    /// Drops this share of the packets in each direction, at random, on the client's side; 0 ends it. ARP and
+    /// neighbour discovery are spared. Needs nft.
     ///
     /// # Errors
     /// [`RigError::Percentage`] outside of 0 to 100, [`RigError::Tool`] when nft is missing or refuses.

@@ -69,6 +69,8 @@ pub struct Plan {
     /// Bytes that the stranger sends, of the stream [`Plan::stranger_seed`].
     pub stranger_sends: u32,
     pub seed: u64,
+    /// The stranger sends back what it gets: the two streams are one.
+    pub echo: bool,
 }
 
 /// Sizes that plans draw from: nothing at all, one byte, about a segment, several windows of a small buffer.
@@ -88,7 +90,12 @@ impl Plan {
         let (we_send, stranger_sends) = if shape.graceful() { (size(a), size(b)) } else { (LONG, LONG) };
         // Data after our FIN is what makes it a half-close.
         let stranger_sends = if shape == Shape::WeHalf { stranger_sends.max(1) } else { stranger_sends };
-        Self { shape, we_send, stranger_sends, seed }
+        Self { we_send, stranger_sends, ..Self::both(shape, 0, seed) }
+    }
+
+    /// As many bytes both ways.
+    pub const fn both(shape: Shape, bytes: u32, seed: u64) -> Self {
+        Self { shape, we_send: bytes, stranger_sends: bytes, seed, echo: false }
     }
 
     pub const fn we_seed(&self) -> u64 {
@@ -96,7 +103,7 @@ impl Plan {
     }
 
     pub const fn stranger_seed(&self) -> u64 {
-        self.seed ^ 0x0dd
+        if self.echo { self.we_seed() } else { self.seed ^ 0x0dd }
     }
 }
 

@@ -97,7 +97,7 @@ fn as_client(loss: f64, otherwise: u64, versions: &[bool]) {
     let client = Client::start(&rig);
     rig.loss(loss).unwrap();
     let bytes = u32::try_from(total).unwrap();
-    let plan = Plan { shape: Shape::StrangerFirst, we_send: bytes, stranger_sends: bytes, seed: SEED };
+    let plan = Plan::both(Shape::StrangerFirst, bytes, SEED);
     for &v6 in if full { &[false, true][..] } else { versions } {
         // The whole of it may take long, as long as it moves.
         let took = client.play_slowly(&rig, &[plan], |_| v6, STALL);

@@ -16,6 +16,7 @@ use finwheel::service::{Context, Service};
 use finwheel::shard::Capacity;
 use finwheel::tcp::record::CloseRecord;
 use finwheel::wire::{Endpoint, Tuple};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -114,11 +115,7 @@ impl Client {
         let kernel: [IpAddr; 2] = [rig.client_v4().unwrap().into(), rig.client_v6().unwrap().into()];
         let at = |n: usize| SocketAddr::new(kernel[usize::from(v6(n))], PORT + n as u16);
         let began = Instant::now();
-        let base = {
-            let mut all = self.talks.0.lock().unwrap();
-            all.extend(plans.iter().map(|&plan| Ours::new(plan)));
-            all.len() - plans.len()
-        };
+        let base = self.add(plans);
         let servers: Vec<JoinHandle<()>> = (plans.iter().enumerate())
             .map(|(n, &plan)| {
                 let listener = rig.client_ns().run_in(|| TcpListener::bind(at(n))).unwrap();
@@ -127,14 +124,7 @@ impl Client {
             })
             .collect();
         for n in 0..plans.len() {
-            // A worker's mailbox holds some dozens of commands.
-            until("the workers take the command to connect", LIMIT, || {
-                match self.terminator.connect(at(n), (base + n + 1) as u32) {
-                    Ok(()) => true,
-                    Err(e) if e.is_busy() => false,
-                    Err(e) => panic!("{e}"),
-                }
-            });
+            self.connect(at(n), base + n);
         }
         for (n, server) in servers.into_iter().enumerate() {
             // Its reads and writes have a limit of their own.
@@ -145,12 +135,42 @@ impl Client {
             }
             server.join().unwrap_or_else(|e| std::panic::resume_unwind(e));
         }
-        let ended = || self.talks.0.lock().unwrap()[base..].iter().all(|o| !o.records.is_empty());
-        until("close records", stall, ended);
-        for o in &self.talks.0.lock().unwrap()[base..] {
+        self.ended(base, stall);
+        began.elapsed()
+    }
+
+    /// Plays one plan with a server that is there already.
+    pub fn talk(&self, to: SocketAddr, plan: Plan, limit: Duration) {
+        let number = self.add(&[plan]);
+        self.connect(to, number);
+        self.ended(number, limit);
+    }
+
+    /// Gives plans their numbers, from the one that is returned on.
+    fn add(&self, plans: &[Plan]) -> usize {
+        let mut all = self.talks.0.lock().unwrap();
+        all.extend(plans.iter().map(|&plan| Ours::new(plan)));
+        all.len() - plans.len()
+    }
+
+    fn connect(&self, to: SocketAddr, number: usize) {
+        // A worker's mailbox holds some dozens of commands.
+        until("the workers take the command to connect", LIMIT, || {
+            match self.terminator.connect(to, (number + 1) as u32) {
+                Ok(()) => true,
+                Err(e) if e.is_busy() => false,
+                Err(e) => panic!("{e}"),
+            }
+        });
+    }
+
+    /// Waits for the end of the talks from this number on, and looks at them.
+    fn ended(&self, from: usize, limit: Duration) {
+        let ended = || self.talks.0.lock().unwrap()[from..].iter().all(|o| !o.records.is_empty());
+        until("close records", limit, ended);
+        for o in &self.talks.0.lock().unwrap()[from..] {
             check(o);
         }
-        began.elapsed()
     }
 
     /// What the workers have counted.
@@ -213,12 +233,7 @@ fn serve(listener: &TcpListener, plan: &Plan, stall: Duration) {
                 assert!(read(&mut end, &mut rx).unwrap() > 0, "{end:?}");
             }
             // Closed with unread bytes, and without lingering: RST.
-            nix::sys::socket::setsockopt(
-                &rx,
-                nix::sys::socket::sockopt::Linger,
-                &libc::linger { l_onoff: 1, l_linger: 0 },
-            )
-            .unwrap();
+            setsockopt(&rx, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
         }
         Shape::WeReset => {
             let sent = write_all(&mut end, &tx);

@@ -16,6 +16,8 @@ use finwheel::service::{Context, Service};
 use finwheel::tcp::TcpConfig;
 use finwheel::tcp::record::CloseRecord;
 use finwheel::wire::Tuple;
+use nix::sys::socket::{setsockopt, sockopt};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -89,6 +91,8 @@ fn upload(rig: &Rig, sender: Sender, cell: &Cell, seed: u64, lasts: Duration) ->
                 let stream = rig.server_ns().run_in(|| TcpStream::connect_timeout(&to, LIMIT));
                 let mut stream = stream.unwrap().unwrap();
                 stream.set_write_timeout(Some(LIMIT)).unwrap();
+                // As finwheel does by default.
+                setsockopt(&stream, sockopt::TcpCongestion, &OsString::from("cubic")).unwrap();
                 // Until the receiver goes.
                 while stream.write_all(&[0x5a; 65_536]).is_ok() {}
             });
@@ -146,10 +150,8 @@ impl Measured {
 
 /// Both senders through the same lines, one after the other: means of `runs` uploads of `lasts` each.
 fn measure(rig: &Rig, cells: Vec<Cell>, runs: u64, lasts: Duration) -> Vec<Measured> {
-    // CUBIC, which is finwheel's too; and no connection may learn from the one before.
-    for (key, value) in [("tcp_congestion_control", "cubic"), ("tcp_no_metrics_save", "1")] {
-        rig.server_ns().sysctl(&format!("net/ipv4/{key}"), value).unwrap();
-    }
+    // No connection may learn from the one before.
+    rig.server_ns().sysctl("net/ipv4/tcp_no_metrics_save", "1").unwrap();
     let of = |cell: Cell| {
         let mut sums = [0.0; 2];
         for seed in 0..runs {

@@ -9,6 +9,7 @@
 //! | `bulk` | 100 MB come back byte for byte, without and with loss |
 //! | `outbound` | finwheel as the client of the kernel's servers: every closing order, 100 MB, with loss, the judge |
 //! | `goodput` | uploads beside those of Linux, over the same delay, loss and speed |
+//! | `lwip` | lwIP as client and as server |
 //! | `drain` | SIGTERM under load: every connection gets a FIN, none a RST, and the kernel's traffic goes on |
 //! | `demo` | `finwheel demo` keeps its word, and leaves nothing behind when it is interrupted |
 
@@ -25,6 +26,7 @@ mod drain;
 mod goodput;
 mod judge;
 mod loss;
+mod lwip;
 mod outbound;
 // What is said on a connection, and how it is closed, is the same as between simulated machines, which use more of it.
 #[allow(dead_code)]
