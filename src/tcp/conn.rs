@@ -84,7 +84,7 @@ pub struct Conn {
     // Send sequence space (§3.3.1).
     pub(super) iss: SeqNum,
     pub(super) snd_una: SeqNum,
-    /// Next to send; goes back to `snd_una` after a timeout.
+    /// Next to send; goes back to `snd_una` after a timeout without SACK.
     pub(super) snd_nxt: SeqNum,
     /// One past the highest sequence number ever sent.
     pub(super) snd_max: SeqNum,
@@ -127,6 +127,8 @@ pub struct Conn {
     pub(super) peer_fin: Option<SeqNum>,
     /// Begin of the segment that was last received out of order: its range is the first SACK block.
     pub(super) sack_latest: SeqNum,
+    /// What came twice and is to be reported (RFC 2883); empty for nothing.
+    pub(super) twice: (SeqNum, SeqNum),
     /// Full segments received since the last ACK.
     pub(super) unacked_segments: u8,
 
@@ -135,7 +137,7 @@ pub struct Conn {
 
     // Deadlines.
     pub(super) rtx_at: Time,
-    /// When a loss is looked for before the RTO: by a tail probe.
+    /// When a loss is looked for before the RTO: by a tail probe, or at the end of the time for reordering.
     pub(super) loss_at: Time,
     pub(super) ack_at: Time,
     pub(super) last_rx: Time,
@@ -265,6 +267,7 @@ impl Conn {
             ts_offset: 0,
             peer_fin: None,
             sack_latest: SeqNum::new(0),
+            twice: (iss, iss),
             unacked_segments: 0,
             sndbuf: SendBuf::default(),
             rcvbuf: RecvBuf::default(),

@@ -23,7 +23,8 @@ facts! {
     SACK,
     /// An ACK is owed now.
     ACK_NOW,
-    /// The first unacknowledged segment is to be sent again now (fast retransmit).
+    /// A segment is to be sent again now, whatever the window: the first unacknowledged one (fast retransmit), or one that
+    /// was sent again in vain.
     RETRANSMIT,
     /// A SYN or SYN-ACK is to be sent (again).
     SEND_SYN,
@@ -75,6 +76,15 @@ facts! {
     PROBED,
     /// It was sent before: no new data.
     PROBED_AGAIN,
+
+    /// Segments of ours were seen to arrive out of order (`RACK.reordering_seen`).
+    REORDERED,
+    /// The time for reordering runs: `loss_at` is its end.
+    REO_WAIT,
+    /// The timeout may prove spurious, and can be taken back.
+    UNDO,
+    /// To find that out, new data goes before what seems lost.
+    NEW_FIRST,
     /// Both sides agreed on ECN.
     ECN,
     /// The SYN asks for ECN, and no other SYN was sent that did not.

@@ -266,6 +266,7 @@ impl Conn {
                 // The peer's FIN again: it has not heard our ACK.
                 self.event(Event::Fin, env);
             }
+            self.note_twice(h.seq, end.min(self.rcv_nxt));
             self.answer_unacceptable(env, h, len);
         }
         Err(Verdict::Dropped(if h.flags.rst() { DropReason::BadReset } else { DropReason::OutOfWindow }))
@@ -434,7 +435,9 @@ impl Conn {
         };
         let of_retransmission = ts.ecr.wrapping_sub(self.rtx_ts).cast_signed() >= 0;
         let ms = self.ts_val(now).wrapping_sub(ts.ecr);
-        if self.rtt.backed_off() && of_retransmission && ms < 60_000 {
+        // Until there is one, the RTO is seconds long.
+        let needed = self.rtt.backed_off() || self.rtt.srtt().is_zero();
+        if needed && of_retransmission && ms < 60_000 {
             self.rtt.sample(Duration::from_millis(u64::from(ms.max(1))));
             return true;
         }
@@ -482,6 +485,7 @@ impl Conn {
         }
         let start = seq.max(self.rcv_nxt);
         let end = text_end.min(edge);
+        self.note_twice(seq, start.min(end));
         if !end.after(start) {
             self.flags.set(ConnFlags::ACK_NOW);
             d.lost = Some(if text_end.after(edge) && self.peer_fin.is_some_and(|f| f == edge) {
@@ -517,6 +521,13 @@ impl Conn {
         }
     }
 
+    /// `[first, end)` came once more: the next ACK says so (RFC 2883 §4), and so lets the peer tell a loss from a delay.
+    fn note_twice(&mut self, first: SeqNum, end: SeqNum) {
+        if end.after(first) && self.flags.has(ConnFlags::SACK) {
+            self.twice = (first, end);
+        }
+    }
+
     fn keep_out_of_order(&mut self, env: &mut Env<'_>, seq: SeqNum, bytes: &[u8], d: &mut Delivery) {
         // At once, so that the sender counts duplicates (RFC 5681 §4.2).
         self.flags.set(ConnFlags::ACK_NOW);
@@ -525,6 +536,10 @@ impl Conn {
             return;
         }
         self.sack_latest = seq;
+        let held = |r: &(SeqNum, SeqNum)| r.0.at_or_before(seq) && seq.before(r.1);
+        if let Some((_, behind)) = self.rcvbuf.ranges(env.pool).find(held) {
+            self.note_twice(seq, behind.min(seq + bytes.len() as u32));
+        }
         match self.rcvbuf.insert(env.pool, self.rcv_nxt, seq, bytes) {
             Ok(()) => {}
             Err(Refused::NoChunk) => d.lost = Some(DropReason::NoChunk),
