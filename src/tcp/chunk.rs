@@ -117,7 +117,7 @@ impl ChunkPool {
     pub fn share(&self, held: usize, most: usize) -> usize {
         let total = (self.total() * CHUNK_BYTES) as u64;
         let left = (self.available() * CHUNK_BYTES + held) as u64;
-        let part = (left * PLENTY.1 << 16).checked_div(total * PLENTY.0).unwrap_or(0).min(1 << 16);
+        let part = ((left * PLENTY.1) << 16).checked_div(total * PLENTY.0).unwrap_or(0).min(1 << 16);
         let share = (most as u64 * ((part * part) >> 16)) >> 16;
         (share as usize).max(CHUNK_BYTES.min(most))
     }
