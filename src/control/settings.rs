@@ -272,16 +272,17 @@ mod tests {
         };
         assert_eq!(s.tcp, tcp);
         let [a, b] = &s.listeners[..] else { panic!("{:?}", s.listeners) };
-        let limits = |idle, linger_bytes, linger_time, congestion, give_up, keep_alive: Option<KeepAlive>| Limits {
-            idle,
-            linger_bytes,
-            linger_time,
-            congestion,
-            give_up: Some(give_up),
-            keep_alive,
-            // The one that sets keep-alive turns it off.
-            ecn: keep_alive.is_none(),
-        };
+        let limits =
+            |idle, linger_bytes, linger_time, congestion, give_up, keep_alive: Option<KeepAlive>| Limits {
+                idle,
+                linger_bytes,
+                linger_time,
+                congestion,
+                give_up: Some(give_up),
+                keep_alive,
+                // The one that sets keep-alive turns it off.
+                ecn: keep_alive.is_none(),
+            };
         assert_eq!(a.limits, limits(secs(7), 64 << 10, secs(2), Algorithm::NewReno, secs(4), None));
         let keep_alive = KeepAlive { idle: secs(21), interval: secs(22), probes: 23 };
         assert_eq!(b.limits, limits(secs(16), 17, secs(18), Algorithm::Cubic, secs(20), Some(keep_alive)));

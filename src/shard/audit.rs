@@ -69,7 +69,10 @@ impl<P: Port> Shard<P> {
             faults.push(format!("chunks: connections hold {chunks}, {} are lent", core.pool.used()));
         }
         if queued > core.pending.len() {
-            faults.push(format!("{queued} connections wait for output, {} are in the queue", core.pending.len()));
+            faults.push(format!(
+                "{queued} connections wait for output, {} are in the queue",
+                core.pending.len()
+            ));
         }
     }
 

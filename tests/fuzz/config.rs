@@ -9,9 +9,31 @@ const MANUAL: &str = include_str!("../../config/finwheel.toml");
 
 /// Values that are at home nowhere or at the edge of somewhere.
 const VALUES: &[&str] = &[
-    "0", "-1", "1", "18446744073709551616", "9223372036854775807", "1e400", "nan", "true", "\"\"", "\"0s\"",
-    "\"1ms\"", "\"99999999999999999999s\"", "\"1KiB\"", "\"16777216GiB\"", "[]", "[1,1]", "{}", "\"[::]:0\"",
-    "\"0.0.0.0:80\"", "\"off\"", "\"auto\"", "\"\\u0000\"", "1979-05-27", "\"/dev/null\"", "\"é\"",
+    "0",
+    "-1",
+    "1",
+    "18446744073709551616",
+    "9223372036854775807",
+    "1e400",
+    "nan",
+    "true",
+    "\"\"",
+    "\"0s\"",
+    "\"1ms\"",
+    "\"99999999999999999999s\"",
+    "\"1KiB\"",
+    "\"16777216GiB\"",
+    "[]",
+    "[1,1]",
+    "{}",
+    "\"[::]:0\"",
+    "\"0.0.0.0:80\"",
+    "\"off\"",
+    "\"auto\"",
+    "\"\\u0000\"",
+    "1979-05-27",
+    "\"/dev/null\"",
+    "\"é\"",
 ];
 
 /// Changes the manual line by line, or takes the text as it is.
@@ -26,7 +48,8 @@ pub fn text(bytes: &[u8]) {
 }
 
 fn mutated(r: &mut Reader<'_>) -> String {
-    let mut lines: Vec<String> = MANUAL.lines().filter(|l| !l.starts_with("# ") && !l.is_empty()).map(str::to_owned).collect();
+    let mut lines: Vec<String> =
+        MANUAL.lines().filter(|l| !l.starts_with("# ") && !l.is_empty()).map(str::to_owned).collect();
     while !r.0.is_empty() && !lines.is_empty() {
         let at = usize::from(r.u8()) % lines.len();
         match r.below(7) {
@@ -69,7 +92,12 @@ fn check(text: &str) {
             assert!(!diagnostics.is_empty(), "refused, and without a word why");
             let lines = text.split('\n').count();
             for d in diagnostics {
-                assert!((1..=lines).contains(&d.line) && d.column >= 1, "{}:{} of {lines} lines", d.line, d.column);
+                assert!(
+                    (1..=lines).contains(&d.line) && d.column >= 1,
+                    "{}:{} of {lines} lines",
+                    d.line,
+                    d.column
+                );
                 assert!(!d.message.is_empty());
                 // Showing it must not panic either, whatever the line's characters are.
                 assert!(d.to_string().contains(&format!("finwheel.toml:{}:", d.line)), "{d}");

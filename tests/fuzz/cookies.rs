@@ -57,7 +57,10 @@ pub fn cookies(bytes: &[u8]) {
             let kept = half.mss().expect("a cookie tells an MSS");
             assert!(kept <= offered.max(88), "an MSS of {kept}, offered {offered}");
             let scaled = with & 10 == 10;
-            assert_eq!(half.peer_scale, syn.header.options.window_scale.filter(|_| scaled).map(|s| s.min(14)));
+            assert_eq!(
+                half.peer_scale,
+                syn.header.options.window_scale.filter(|_| scaled).map(|s| s.min(14))
+            );
             assert_eq!(half.sack, with & 12 == 12);
         }
         v => assert!(wait.as_secs() >= 64, "a cookie {wait:?} old: {v:?}"),
@@ -79,7 +82,10 @@ pub fn cookies(bytes: &[u8]) {
     // At another worker it is nothing.
     let other = SynCookies::new(&secret, (u64::from(u32::MAX) + 1, 3));
     FORGED.fetch_add(1, Ordering::Relaxed);
-    if matches!(other.check(&ack_frame(&syn, &answer, options), 0, &cfg, &secret, now), CookieVerdict::Good(_)) {
+    if matches!(
+        other.check(&ack_frame(&syn, &answer, options), 0, &cfg, &secret, now),
+        CookieVerdict::Good(_)
+    ) {
         BELIEVED.fetch_add(1, Ordering::Relaxed);
     }
     let (forged, believed) = (FORGED.load(Ordering::Relaxed), BELIEVED.load(Ordering::Relaxed));

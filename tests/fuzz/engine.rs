@@ -44,7 +44,8 @@ pub fn seeded(name: &str, bounds: Bounds, target: fn(&[u8])) {
     let corpus = corpus(name);
     let mut rng = SmallRng::seed_from_u64(setting("FINWHEEL_FUZZ_SEED", SEED));
     for round in 0..bounds.inputs * setting("FINWHEEL_FUZZ_ROUNDS", 1) {
-        let input = if rng.random_bool(0.5) { fresh(&mut rng, bounds.len) } else { mutant(&mut rng, &corpus) };
+        let input =
+            if rng.random_bool(0.5) { fresh(&mut rng, bounds.len) } else { mutant(&mut rng, &corpus) };
         let input = &input[..input.len().min(bounds.len)];
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(input))) {
             let kept = keep(name, input);

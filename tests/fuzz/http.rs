@@ -93,7 +93,13 @@ struct Outcome {
 /// Offers `stream` in pieces, `room` bytes of send buffer at a time, as the engine does; then the peer's FIN.
 fn serve(stream: &[u8], mut piece: impl FnMut() -> usize, room: usize) -> Outcome {
     let body = vec![b'x'; 300];
-    let mut http = Http::new(HttpConfig { body, connections: 2, partial_heads: 1, body_max: 100, ..HttpConfig::default() });
+    let mut http = Http::new(HttpConfig {
+        body,
+        connections: 2,
+        partial_heads: 1,
+        body_max: 100,
+        ..HttpConfig::default()
+    });
     let mut cx = Cx { user: 0, out: Vec::new(), room, ended: None };
     http.opened(&mut cx);
     let (mut unread, mut arrived) = (Vec::new(), 0);

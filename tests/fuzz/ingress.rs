@@ -113,8 +113,13 @@ impl World {
     fn new(setup: Setup) -> Self {
         let now = Time::from_micros(5_000_000);
         let size = setup.frames as usize / 2;
-        let config =
-            LinkConfig { frames: setup.frames, fill: size, rx_ring: size, tx_ring: size, ..LinkConfig::default() };
+        let config = LinkConfig {
+            frames: setup.frames,
+            fill: size,
+            rx_ring: size,
+            tx_ring: size,
+            ..LinkConfig::default()
+        };
         let (wire, port, link) = link(config);
         link.advance(now);
         let book = Rc::new(RefCell::new(Book {
@@ -347,7 +352,10 @@ impl World {
             let Some(edge) = self.shard.window_edge(&p.tuple) else { continue };
             let Some(life) = book.lives.get(&p.tuple) else { continue };
             let (number, was) = self.edges.insert(p.tuple, (life.number, edge)).unwrap_or((0, edge));
-            assert!(number != life.number || edge.at_or_after(was), "the window's edge went from {was:?} to {edge:?}");
+            assert!(
+                number != life.number || edge.at_or_after(was),
+                "the window's edge went from {was:?} to {edge:?}"
+            );
         }
         for (tuple, life) in &book.lives {
             let p = self.peers.iter().find(|p| p.tuple == *tuple).expect("a connection of somebody we are");
@@ -356,7 +364,11 @@ impl World {
                 let true_from = |&syn: &SeqNum| {
                     life.received.iter().zip(0u32..).all(|(&b, at)| b == peer_byte(syn + 1 + at))
                 };
-                assert!(p.syns.iter().any(true_from), "the service was given what {} never sent", tuple.remote);
+                assert!(
+                    p.syns.iter().any(true_from),
+                    "the service was given what {} never sent",
+                    tuple.remote
+                );
                 *compared = life.received.len();
             }
         }
@@ -384,7 +396,12 @@ impl World {
         let silent_from = self.now;
         while self.shard.records() > 0 {
             let next = self.shard.turn(self.now).expect("the simulated port does not fail").next;
-            assert!(next != Time::NEVER, "{} records and no timer: {:?}", self.shard.records(), self.shard.population());
+            assert!(
+                next != Time::NEVER,
+                "{} records and no timer: {:?}",
+                self.shard.records(),
+                self.shard.population()
+            );
             self.now = next.max(self.now + Duration::from_millis(1));
             self.settle();
             let silence = self.now.since(silent_from);
@@ -490,7 +507,16 @@ impl World {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the bytes of a step")]
-    fn arbitrary(&mut self, who: usize, flags: u8, seq: u8, ack: u8, win: u8, len: u8, options: u8) -> Vec<u8> {
+    fn arbitrary(
+        &mut self,
+        who: usize,
+        flags: u8,
+        seq: u8,
+        ack: u8,
+        win: u8,
+        len: u8,
+        options: u8,
+    ) -> Vec<u8> {
         let flags = arbitrary_flags(flags);
         let seq = self.number(who, seq);
         let ack = self.acknowledgment(who, ack);
@@ -512,7 +538,9 @@ impl World {
                 ts.val = ts.val.wrapping_add(u32::from(options) << 20);
             }
             header.options.sack_len = (options >> 3) % 4;
-            for (i, block) in header.options.sack.iter_mut().take(usize::from(header.options.sack_len)).enumerate() {
+            for (i, block) in
+                header.options.sack.iter_mut().take(usize::from(header.options.sack_len)).enumerate()
+            {
                 let first = ack + u32::from(options) * 40 + i as u32 * 1500;
                 *block = (first, first + 1 + u32::from(len) * 8);
             }

@@ -264,7 +264,10 @@ impl Http {
     /// What the bytes of a head are, up to the last line's end: only that can complete one, and a head is judged alike
     /// however its segments were cut.
     fn judge(&self, bytes: &[u8]) -> Verdict {
-        bytes.iter().rposition(|&b| b == b'\n').map_or(Verdict::Partial, |end| head::read(&bytes[..=end], self.body_max))
+        bytes
+            .iter()
+            .rposition(|&b| b == b'\n')
+            .map_or(Verdict::Partial, |end| head::read(&bytes[..=end], self.body_max))
     }
 
     fn understood(&mut self, state: &mut State, request: &Request) {

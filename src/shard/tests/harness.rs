@@ -534,7 +534,13 @@ impl Harness {
             let parsed = wire::parse(bytes, wire::Checksums::Verify);
             let Ok(Parsed::Tcp(seg)) = parsed else { panic!("the shard sent {parsed:?}") };
             let payload = bytes[usize::from(seg.payload.start)..usize::from(seg.payload.end)].to_vec();
-            self.out.push_back(Seen { at: self.now, tuple: seg.tuple, header: seg.header, payload, ecn: seg.ecn });
+            self.out.push_back(Seen {
+                at: self.now,
+                tuple: seg.tuple,
+                header: seg.header,
+                payload,
+                ecn: seg.ecn,
+            });
             self.wire.free(f);
         }
         self.wire.flush().expect("the simulated port does not fail");

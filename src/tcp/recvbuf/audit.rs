@@ -10,7 +10,10 @@ impl RecvBuf {
     pub(in crate::tcp) fn audit(&self, pool: &ChunkPool, rcv_nxt: SeqNum) -> Result<usize, String> {
         let (unread_chunks, unread, last) = walk(pool, self.head)?;
         if unread != self.unread() || last != self.tail {
-            return Err(format!("receive buffer: {unread} unread bytes in the chain, {} counted", self.unread));
+            return Err(format!(
+                "receive buffer: {unread} unread bytes in the chain, {} counted",
+                self.unread
+            ));
         }
         let (ooo_chunks, ooo, last) = walk(pool, self.ooo_head)?;
         if ooo != self.buffered_ooo() || last != self.ooo_tail || ooo_chunks != usize::from(self.ooo_chunks) {

@@ -102,7 +102,11 @@ fn o10_a_cookie_is_good_for_two_counters_and_no_longer() {
     let ack = answer_to(false, 5, &h);
     for (after, lives) in [(0, true), (63, true), (127, true), (128, false), (192, false), (6400, false)] {
         let now = sent + Duration::from_secs(after);
-        assert_eq!(matches!(c.check(&ack, 0, &TcpConfig::default(), &s, now), CookieVerdict::Good(_)), lives, "{after} s");
+        assert_eq!(
+            matches!(c.check(&ack, 0, &TcpConfig::default(), &s, now), CookieVerdict::Good(_)),
+            lives,
+            "{after} s"
+        );
     }
     assert!(c.out(sent + Duration::from_secs(127)) && !c.out(sent + LIFE));
 }
