@@ -8,6 +8,7 @@
 //! | `loss` | the same clients finish without an error when 5 % of all packets are lost |
 //! | `bulk` | 100 MB come back byte for byte, without and with loss |
 //! | `drain` | SIGTERM under load: every connection gets a FIN, none a RST, and the kernel's traffic goes on |
+//! | `vlan` | kernel clients behind VLAN interfaces are served: one tag, and two |
 //! | `demo` | `finwheel demo` keeps its word, and leaves nothing behind when it is interrupted |
 
 mod bulk;
@@ -22,3 +23,4 @@ mod drain;
 mod judge;
 mod loss;
 mod tools;
+mod vlan;
