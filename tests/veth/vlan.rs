@@ -38,7 +38,10 @@ fn lay(rig: &Rig, layers: &[Layer]) {
             let below = if l.below.is_empty() { interface } else { l.below };
             // The outer tag takes room of the frame that the veth lets through.
             let vlan = ["type", "vlan", "proto", l.protocol, "id", l.id];
-            ran(ns.command("ip"), &[&["link", "add", "link", below, "name", l.name, "mtu", "1496"][..], &vlan].concat());
+            ran(
+                ns.command("ip"),
+                &[&["link", "add", "link", below, "name", l.name, "mtu", "1496"][..], &vlan].concat(),
+            );
             if let Some(net) = l.net {
                 let (v4, v6) = (format!("10.78.{net}.{host}/24"), format!("fd78:{net}::{host}/64"));
                 ran(ns.command("ip"), &["addr", "add", &v4, "dev", l.name]);
