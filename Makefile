@@ -6,11 +6,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test model sim strangers goodput build check bench mutants clean-rigs
+.PHONY: help demo test model sim strangers goodput build check bench mutants fuzz clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+# `make fuzz TARGET=…` names a fuzz target; where cargo builds is another thing.
+FUZZ_TARGET := $(TARGET)
+override TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +65,10 @@ bench: ## Run the benches.
 mutants: ## Try the tests on deliberate faults; half an hour.
 	@scripts/setup.sh build
 	@scripts/mutants.sh
+
+fuzz: ## Fuzz with libFuzzer: make fuzz TARGET=ingress TIME=600 (seconds; a C++ compiler).
+	@scripts/setup.sh fuzz
+	@scripts/fuzz.sh $(FUZZ_TARGET) $(or $(TIME),600)
 
 clean-rigs: ## Remove namespaces that a killed demo or test left behind (root).
 	@scripts/clean-rigs.sh

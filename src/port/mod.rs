@@ -112,7 +112,7 @@ pub trait Port {
     /// The bytes in use of a frame.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
 
-    /// The whole buffer of a frame for writing (at least MTU + 18 bytes); [`Port::set_len`] says how much of it counts.
+    /// The whole buffer of a frame for writing (at least MTU + 22 bytes); [`Port::set_len`] says how much of it counts.
     fn buffer<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
     /// Sets the bytes in use. `len` beyond the buffer is cut to it.

@@ -17,6 +17,7 @@ use super::wheel::TimerWheel;
 use crate::tcp::syn_rcvd::SynRcvd;
 use crate::time::Time;
 use crate::wire::pair::{Pair, Pair4, Pair6};
+use crate::wire::vlan::Vlan;
 use crate::wire::{L2, MacAddr, SeqNum, Tuple};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -71,62 +72,73 @@ impl Bits {
     }
 }
 
-/// What a record of either width keeps.
+/// The numbers of a handshake.
 #[derive(Clone, Copy)]
-struct Handshake {
+struct Numbers {
     irs: SeqNum,
     iss: SeqNum,
     ts_recent: u32,
-    /// When the SYN came: the low 32 bits of the microseconds; half their range is 35 minutes, and no handshake lasts as long.
+    /// When the SYN came: the low 32 bits of the microseconds; half their range is 35 minutes, and no handshake lasts as
+    /// long.
     since: u32,
+}
+
+/// What else a record of either width keeps. Apart from the numbers, because the two together would be padded.
+#[derive(Clone, Copy)]
+struct Facts {
     listener: u16,
     mss: u16,
-    vlan: u16,
     bits: Bits,
 }
 
-impl Handshake {
-    fn of(r: &SynRcvd) -> Self {
-        Self {
-            irs: r.irs,
-            iss: r.iss,
-            ts_recent: r.ts_recent.unwrap_or(0),
-            since: r.since.micros() as u32,
-            listener: r.listener,
-            mss: r.peer_mss,
-            vlan: r.l2.vlan.unwrap_or(0),
-            bits: Bits::of(r),
-        }
-    }
+/// What both widths keep of a record.
+fn pack(r: &SynRcvd) -> (Numbers, Facts) {
+    let numbers = Numbers {
+        irs: r.irs,
+        iss: r.iss,
+        ts_recent: r.ts_recent.unwrap_or(0),
+        since: r.since.micros() as u32,
+    };
+    (numbers, Facts { listener: r.listener, mss: r.peer_mss, bits: Bits::of(r) })
+}
 
-    fn unpack(&self, tuple: Tuple, macs: (MacAddr, MacAddr), tries: u8, now: Time) -> SynRcvd {
-        // Not negative: the time that is passed in does not run back, and if it did the SYN would have come now.
-        let age = (now.micros() as u32).wrapping_sub(self.since).cast_signed().max(0).unsigned_abs();
-        let (src, dst) = macs;
-        SynRcvd {
-            tuple,
-            l2: L2 { src, dst, vlan: self.bits.has(Bits::VLAN).then_some(self.vlan) },
-            since: Time::from_micros(now.micros().saturating_sub(u64::from(age))),
-            irs: self.irs,
-            iss: self.iss,
-            ts_recent: self.bits.has(Bits::TIMESTAMPS).then_some(self.ts_recent),
-            listener: self.listener,
-            peer_mss: self.mss,
-            peer_scale: self.bits.scale(),
-            sack: self.bits.has(Bits::SACK),
-            ecn: self.bits.has(Bits::ECN),
-            tries,
-            repeated: self.bits.has(Bits::REPEATED),
-            traced: self.bits.has(Bits::TRACED),
-        }
+/// The record again, without its number of tries.
+fn unpack((numbers, facts): (Numbers, Facts), tuple: Tuple, l2: L2, now: Time) -> SynRcvd {
+    // Not negative: the time that is passed in does not run back, and if it did the SYN would have come now.
+    let age = (now.micros() as u32).wrapping_sub(numbers.since).cast_signed().max(0).unsigned_abs();
+    let bits = facts.bits;
+    SynRcvd {
+        tuple,
+        l2,
+        since: Time::from_micros(now.micros().saturating_sub(u64::from(age))),
+        irs: numbers.irs,
+        iss: numbers.iss,
+        ts_recent: bits.has(Bits::TIMESTAMPS).then_some(numbers.ts_recent),
+        listener: facts.listener,
+        peer_mss: facts.mss,
+        peer_scale: bits.scale(),
+        sack: bits.has(Bits::SACK),
+        ecn: bits.has(Bits::ECN),
+        tries: 0,
+        repeated: bits.has(Bits::REPEATED),
+        traced: bits.has(Bits::TRACED),
     }
 }
 
-/// A record over IPv4 from one of our first [`OWN_MACS`] addresses.
+/// The tag of a frame that a narrow record can keep: none, or one of 802.1Q. `None` for other tags.
+fn plain_tag(vlan: Option<Vlan>) -> Option<u16> {
+    let Some(vlan) = vlan else { return Some(0) };
+    let mut tags = vlan.tags();
+    tags.next().filter(|tag| vlan == Vlan::new(tag.tci)).map(|tag| tag.tci)
+}
+
+/// A record over IPv4 with a plain tag or none, from one of our first [`OWN_MACS`] addresses.
 #[derive(Clone, Copy)]
 struct Narrow {
     pair: Pair4,
-    handshake: Handshake,
+    numbers: Numbers,
+    facts: Facts,
+    tci: u16,
     peer: MacAddr,
     /// Our address, by its place in [`HalfTable::own`].
     own: u8,
@@ -137,9 +149,11 @@ struct Narrow {
 #[derive(Clone, Copy)]
 struct Wide {
     pair: Pair6,
-    handshake: Handshake,
+    numbers: Numbers,
+    facts: Facts,
     peer: MacAddr,
     own: MacAddr,
+    vlan: Option<Vlan>,
     tries: u8,
 }
 
@@ -212,17 +226,16 @@ impl HalfTable {
         if self.is_full() {
             return None;
         }
-        let (pair, handshake) = (&r.tuple, Handshake::of(r));
+        let (numbers, facts) = pack(r);
         let (peer, tries) = (r.l2.dst, r.tries);
-        match self.own_mac(r.l2.src) {
-            Some(own) if r.tuple.is_v4() => {
-                self.narrow.slab.insert(Narrow { pair: Pair4::of(pair), handshake, peer, own, tries })
-            }
-            Some(_) | None => {
-                let wide = Wide { pair: Pair6::of(pair), handshake, peer, own: r.l2.src, tries };
-                self.wide.slab.insert(wide).map(|number| number | WIDE)
-            }
+        let narrow = plain_tag(r.l2.vlan).filter(|_| r.tuple.is_v4());
+        if let Some((tci, own)) = narrow.and_then(|tci| Some((tci, self.own_mac(r.l2.src)?))) {
+            let pair = Pair4::of(&r.tuple);
+            return self.narrow.slab.insert(Narrow { pair, numbers, facts, tci, peer, own, tries });
         }
+        let (pair, own, vlan) = (Pair6::of(&r.tuple), r.l2.src, r.l2.vlan);
+        let number = self.wide.slab.insert(Wide { pair, numbers, facts, peer, own, vlan, tries })?;
+        Some(number | WIDE)
     }
 
     /// The place of one of our own addresses, which it is given when it is new and there is room.
@@ -239,22 +252,27 @@ impl HalfTable {
     pub(super) fn get(&self, key: u32, now: Time) -> Option<SynRcvd> {
         if key & WIDE == 0 {
             let r = self.narrow.slab.get(key)?;
-            let own = self.own.get(usize::from(r.own)).copied()?;
-            Some(r.handshake.unpack(r.pair.tuple(), (own, r.peer), r.tries, now))
+            let src = self.own.get(usize::from(r.own)).copied()?;
+            let vlan = r.facts.bits.has(Bits::VLAN).then(|| Vlan::new(r.tci));
+            let half = unpack((r.numbers, r.facts), r.pair.tuple(), L2 { src, dst: r.peer, vlan }, now);
+            Some(SynRcvd { tries: r.tries, ..half })
         } else {
             let r = self.wide.slab.get(key & !WIDE)?;
-            Some(r.handshake.unpack(r.pair.tuple(), (r.own, r.peer), r.tries, now))
+            let l2 = L2 { src: r.own, dst: r.peer, vlan: r.vlan };
+            let half = unpack((r.numbers, r.facts), r.pair.tuple(), l2, now);
+            Some(SynRcvd { tries: r.tries, ..half })
         }
     }
 
     /// Keeps what has changed in a record: anything but its pair and its link layer.
     pub(super) fn put(&mut self, key: u32, r: &SynRcvd) {
+        let (numbers, facts) = pack(r);
         if key & WIDE == 0 {
             if let Some(held) = self.narrow.slab.get_mut(key) {
-                (held.handshake, held.tries) = (Handshake::of(r), r.tries);
+                (held.numbers, held.facts, held.tries) = (numbers, facts, r.tries);
             }
         } else if let Some(held) = self.wide.slab.get_mut(key & !WIDE) {
-            (held.handshake, held.tries) = (Handshake::of(r), r.tries);
+            (held.numbers, held.facts, held.tries) = (numbers, facts, r.tries);
         }
     }
 

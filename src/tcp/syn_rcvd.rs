@@ -17,6 +17,10 @@ pub const SYN_ACK_RTO: Duration = Duration::from_secs(1);
 
 /// A half-open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts; a set of flags would take as much room and say less"
+)]
 pub struct SynRcvd {
     /// Its name.
     pub tuple: Tuple,

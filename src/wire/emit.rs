@@ -4,7 +4,7 @@
 //! read back from where the headers go, so the buffer may be the very frame that is being answered.
 
 use super::checksum::{PROTO_TCP, pseudo, sum};
-use super::ethernet::{EthernetHeader, HEADER_LEN as ETHERNET_LEN, TAG_LEN, VLAN, VlanTag};
+use super::ethernet::{EthernetHeader, HEADER_LEN as ETHERNET_LEN, TAG_LEN, VlanTag};
 use super::ipv4::{DONT_FRAGMENT, Ipv4Header};
 use super::ipv6::Ipv6Header;
 use super::options::{self, options_len};
@@ -15,7 +15,7 @@ use zerocopy::IntoBytes;
 /// A segment to be written. The family is that of the tuple's addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Emit<'a> {
-    /// Link layer; `src` is this host. A `vlan` is written as one 802.1Q tag.
+    /// Link layer; `src` is this host. The tags of `vlan` are written as they were.
     pub l2: L2,
     /// `local` is the source, `remote` the destination.
     pub tuple: &'a Tuple,
@@ -37,7 +37,10 @@ impl Emit<'_> {
     }
 
     const fn link_len(&self) -> usize {
-        if self.l2.vlan.is_some() { ETHERNET_LEN + TAG_LEN } else { ETHERNET_LEN }
+        match self.l2.vlan {
+            Some(vlan) => ETHERNET_LEN + vlan.count() * TAG_LEN,
+            None => ETHERNET_LEN,
+        }
     }
 
     fn ip_len(&self) -> usize {
@@ -128,15 +131,14 @@ impl Emit<'_> {
 
     fn write_link(&self, to: &mut [u8]) -> Option<()> {
         let ip = if self.tuple.is_v4() { ipv4::ETHERTYPE } else { ipv6::ETHERTYPE };
-        let header = EthernetHeader {
-            dst: self.l2.dst.0,
-            src: self.l2.src.0,
-            ethertype: if self.l2.vlan.is_some() { VLAN } else { ip }.into(),
-        };
-        header.write_to_prefix(to).ok()?;
-        if let Some(tci) = self.l2.vlan {
-            let tag = VlanTag { tci: tci.into(), ethertype: ip.into() };
-            tag.write_to_suffix(to).ok()?;
+        // Each header announces what follows it.
+        let follows = |i: usize| self.l2.vlan.and_then(|v| v.tags().nth(i)).map_or(ip, |tag| tag.ethertype);
+        let header = EthernetHeader { dst: self.l2.dst.0, src: self.l2.src.0, ethertype: follows(0).into() };
+        let mut rest = header.write_to_prefix(to).ok().and_then(|()| to.get_mut(ETHERNET_LEN..))?;
+        for (i, tag) in self.l2.vlan.iter().flat_map(|v| v.tags()).enumerate() {
+            let tag = VlanTag { tci: tag.tci.into(), ethertype: follows(i + 1).into() };
+            tag.write_to_prefix(rest).ok()?;
+            rest = rest.get_mut(TAG_LEN..)?;
         }
         Some(())
     }

@@ -1,5 +1,6 @@
 //! Ethernet II with 802.1Q and 802.1ad tags.
 
+use super::vlan::{self, MAX_TAGS, Tag, Vlan};
 use super::{L2, MacAddr};
 use crate::drop::DropReason;
 use zerocopy::byteorder::network_endian::U16;
@@ -9,17 +10,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub(crate) const IPV4: u16 = 0x0800;
 /// `EtherType` of IPv6.
 pub(crate) const IPV6: u16 = 0x86dd;
-/// `EtherType` of an 802.1Q tag (C-tag).
-pub(crate) const VLAN: u16 = 0x8100;
-/// `EtherType` of an 802.1ad service tag (S-tag), the outer one of `QinQ`.
-const SERVICE_VLAN: u16 = 0x88a8;
-/// `EtherType` of outer tags before 802.1ad; switches still send it.
-const OLD_SERVICE_VLAN: u16 = 0x9100;
-
-/// Most tags before the IP header: an outer and an inner one (802.1ad). With fewer `QinQ` is lost; more would only
-/// be work for frames that nobody sends.
-const MAX_TAGS: usize = 2;
-
 /// Bytes of an untagged header.
 pub(crate) const HEADER_LEN: usize = 14;
 /// Bytes of one tag.
@@ -50,20 +40,20 @@ pub(crate) struct Link<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Reads the header and up to two tags; the inner tag is the one that is kept.
+/// Reads the header and up to two tags.
 ///
 /// A group address on either side is refused once it is known to be IP: no TCP connection runs over one (RFC 1122
 /// §4.2.3.10), and a group source is no address at all (IEEE 802.3 §3.2.3).
 pub(crate) fn parse(bytes: &[u8]) -> Result<Link<'_>, DropReason> {
     let (header, mut payload) = EthernetHeader::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
     let mut ethertype = header.ethertype.get();
-    let mut vlan = None;
+    let mut tags = None;
     for _ in 0..MAX_TAGS {
-        if !matches!(ethertype, VLAN | SERVICE_VLAN | OLD_SERVICE_VLAN) {
+        if !vlan::announces(ethertype) {
             break;
         }
         let (tag, rest) = VlanTag::ref_from_prefix(payload).map_err(|_| DropReason::Truncated)?;
-        vlan = Some(tag.tci.get());
+        tags = Vlan::with(tags, Tag { ethertype, tci: tag.tci.get() });
         ethertype = tag.ethertype.get();
         payload = rest;
     }
@@ -73,7 +63,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Link<'_>, DropReason> {
     if is_group(header.dst) || is_group(header.src) {
         return Err(DropReason::BadAddress);
     }
-    Ok(Link { l2: L2 { src: MacAddr(header.src), dst: MacAddr(header.dst), vlan }, ethertype, payload })
+    Ok(Link { l2: L2 { src: MacAddr(header.src), dst: MacAddr(header.dst), vlan: tags }, ethertype, payload })
 }
 
 /// Whether the individual/group bit says group: multicast or broadcast.

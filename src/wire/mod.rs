@@ -22,6 +22,7 @@ pub mod pair;
 pub mod parse;
 pub mod seq;
 pub mod tcp;
+pub mod vlan;
 
 pub use addr::{Addr, Endpoint, MacAddr, Tuple};
 pub use checksum::Checksums;
@@ -31,6 +32,7 @@ pub use options::options_len;
 pub use parse::parse;
 pub use seq::SeqNum;
 pub use tcp::{Flags, Header, Options};
+pub use vlan::Vlan;
 
 use std::ops::Range;
 
@@ -41,8 +43,8 @@ pub struct L2 {
     pub src: MacAddr,
     /// Destination MAC address.
     pub dst: MacAddr,
-    /// 802.1Q tag control information of the (inner) tag, if tagged.
-    pub vlan: Option<u16>,
+    /// Its tags, if it has any; an answer carries the same.
+    pub vlan: Option<Vlan>,
 }
 
 impl L2 {

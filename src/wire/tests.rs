@@ -1,6 +1,7 @@
 //! Round trips and hostile bytes across the whole layer, and the builders that the modules' own tests share.
 
 use super::tcp::Timestamps;
+use super::vlan::Tag;
 use super::*;
 use crate::drop::DropReason;
 use proptest::prelude::*;
@@ -44,7 +45,20 @@ pub(crate) fn tuple(v4: bool) -> Tuple {
 
 /// A link layer with individual addresses.
 pub(crate) fn l2(vlan: Option<u16>) -> L2 {
+    tagged(vlan.map(Vlan::new))
+}
+
+/// The same with these tags.
+pub(crate) fn tagged(vlan: Option<Vlan>) -> L2 {
     L2 { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan }
+}
+
+/// None, one or two tags, of every kind.
+fn any_vlan() -> impl Strategy<Value = Option<Vlan>> {
+    let tag = || (prop::sample::select(vec![0x8100, 0x88a8, 0x9100]), any::<u16>());
+    prop::collection::vec(tag(), 0..=2).prop_map(|tags| {
+        tags.into_iter().fold(None, |vlan, (ethertype, tci)| Vlan::with(vlan, Tag { ethertype, tci }))
+    })
 }
 
 /// A whole frame with right checksums.
@@ -120,13 +134,8 @@ fn any_header() -> impl Strategy<Value = Header> {
 
 /// A frame that any mutation may start from: TCP or an ICMP error, both families, tagged or not.
 fn any_valid_frame() -> impl Strategy<Value = Vec<u8>> {
-    let tcp = (
-        any_header(),
-        any::<bool>(),
-        prop::option::of(any::<u16>()),
-        prop::collection::vec(any::<u8>(), 0..64),
-    )
-        .prop_map(|(h, v4, vlan, payload)| frame(l2(vlan), &tuple(v4), &h, 0, &payload));
+    let tcp = (any_header(), any::<bool>(), any_vlan(), prop::collection::vec(any::<u8>(), 0..64))
+        .prop_map(|(h, v4, vlan, payload)| frame(tagged(vlan), &tuple(v4), &h, 0, &payload));
     let icmp = (any::<bool>(), any::<u8>(), any::<u8>(), any::<u32>())
         .prop_map(|(v4, kind, code, rest)| super::icmp::tests::error_frame(v4, kind, code, rest));
     prop_oneof![tcp, icmp]
@@ -149,7 +158,7 @@ proptest! {
     fn what_is_emitted_is_parsed_alike(
         header in any_header(),
         v4 in any::<bool>(),
-        vlan in prop::option::of(any::<u16>()),
+        vlan in any_vlan(),
         ecn in 0u8..4,
         payload in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..16),
@@ -157,8 +166,8 @@ proptest! {
         ],
     ) {
         let t = tuple(v4);
-        let bytes = frame(l2(vlan), &t, &header, ecn, &payload);
-        let link_len = if vlan.is_some() { 18 } else { 14 };
+        let bytes = frame(tagged(vlan), &t, &header, ecn, &payload);
+        let link_len = 14 + vlan.map_or(0, |v| 4 * v.tags().count());
         let ip_len = if v4 { 20 } else { 40 };
         prop_assert_eq!(
             bytes.len(),
@@ -168,7 +177,7 @@ proptest! {
         let Ok(Parsed::Tcp(got)) = parse(&bytes, Checksums::Verify) else {
             return Err(TestCaseError::fail("not parsed as TCP"));
         };
-        prop_assert_eq!(got.l2, l2(vlan));
+        prop_assert_eq!(got.l2, tagged(vlan));
         prop_assert_eq!(got.tuple, t.flipped());
         prop_assert_eq!(got.ecn, ecn);
         prop_assert_eq!(got.header, header);

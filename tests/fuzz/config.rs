@@ -60,7 +60,10 @@ fn mutated(r: &mut Reader<'_>) -> String {
                 let value = VALUES[usize::from(r.u8()) % VALUES.len()];
                 lines[at] = format!("{key}= {value}");
             }
-            3 => lines[at] = lines[at].trim_start_matches("# ").to_owned(),
+            3 => {
+                let bare = lines[at].trim_start_matches("# ").to_owned();
+                lines[at] = bare;
+            }
             4 => {
                 let to = usize::from(r.u8()) % lines.len();
                 lines.swap(at, to);

@@ -56,12 +56,12 @@ pub fn cookies(bytes: &[u8]) {
             let offered = syn.header.options.mss.unwrap_or(536);
             let kept = half.mss().expect("a cookie tells an MSS");
             assert!(kept <= offered.max(88), "an MSS of {kept}, offered {offered}");
-            let scaled = with & 10 == 10;
+            let scaled = with & 0b1010 == 0b1010;
             assert_eq!(
                 half.peer_scale,
                 syn.header.options.window_scale.filter(|_| scaled).map(|s| s.min(14))
             );
-            assert_eq!(half.sack, with & 12 == 12);
+            assert_eq!(half.sack, with & 0b1100 == 0b1100);
         }
         v => assert!(wait.as_secs() >= 64, "a cookie {wait:?} old: {v:?}"),
     }
@@ -73,7 +73,7 @@ pub fn cookies(bytes: &[u8]) {
         0 => forged.header.ack = ack_of(&forged) + n,
         1 => forged.tuple.remote.port ^= (n as u16).max(1),
         2 => forged.tuple.remote.addr = Addr::v4([10, 1, (n >> 8) as u8, n as u8]),
-        _ => forged.header.seq = forged.header.seq + n,
+        _ => forged.header.seq += n,
     }
     FORGED.fetch_add(1, Ordering::Relaxed);
     if matches!(cookies.check(&forged, 0, &cfg, &secret, now), CookieVerdict::Good(_)) {

@@ -18,7 +18,7 @@ pub fn frame(bytes: &[u8]) {
 /// Makes the checksums of an IPv4 or IPv6 segment right, as far as its lengths can be followed.
 fn mend(frame: &mut [u8]) -> Option<()> {
     let mut at = 12;
-    while matches!(frame.get(at..at + 2)?, [0x81, 0] | [0x88, 0xa8] | [0x91, 0]) {
+    while matches!(frame.get(at..at + 2)?, [0x81 | 0x91, 0] | [0x88, 0xa8]) {
         at += 4;
     }
     let v4 = frame.get(at..at + 2)? == [8, 0];
@@ -100,7 +100,7 @@ pub fn options(bytes: &[u8]) {
             continue;
         }
         let len = wire::options_len(&read);
-        assert!(len <= wire::options::MAX_OPTIONS_LEN && len % 4 == 0, "{len} bytes of options");
+        assert!(len <= wire::options::MAX_OPTIONS_LEN && len.is_multiple_of(4), "{len} bytes of options");
         let flags = if syn { Flags::SYN } else { Flags::ACK };
         let header = Header { flags, options: read, window: 1, seq: SeqNum::new(1), ack: SeqNum::new(0) };
         let tuple = Tuple {

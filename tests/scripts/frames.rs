@@ -164,11 +164,11 @@ fn tcp(seg: &Seg, t: &Tuple, b: &Bases, fault: &str) -> Vec<u8> {
     out
 }
 
-fn ipv4(t: &Tuple, payload: &[u8], fault: &str) -> Vec<u8> {
+fn ipv4(t: &Tuple, ecn: u8, payload: &[u8], fault: &str) -> Vec<u8> {
     let options: &[u8] = if fault == "ip_options" { &[1, 1, 1, 0] } else { &[] };
     let words = 5 + options.len() / 4;
     let total = (words * 4 + payload.len()) as u16;
-    let mut out = vec![0x40 | words as u8, 0];
+    let mut out = vec![0x40 | words as u8, ecn];
     out.extend(total.to_be_bytes());
     let fragment: u16 = if fault == "fragment" { 0x2000 } else { 0x4000 };
     out.extend([0, 1]);
@@ -186,14 +186,15 @@ fn ipv4(t: &Tuple, payload: &[u8], fault: &str) -> Vec<u8> {
     out
 }
 
-fn ipv6(t: &Tuple, payload: &[u8], fault: &str) -> Vec<u8> {
+fn ipv6(t: &Tuple, ecn: u8, payload: &[u8], fault: &str) -> Vec<u8> {
     let (next, extension): (u8, &[u8]) = match fault {
         // Destination options with one PadN; a fragment header that says more follow.
         "ip_options" => (60, &[6, 0, 1, 4, 0, 0, 0, 0]),
         "fragment" => (44, &[6, 0, 0, 1, 0, 0, 0, 1]),
         _ => (6, &[]),
     };
-    let mut out = vec![0x60, 0, 0, 0];
+    // The traffic class lies across the first two bytes.
+    let mut out = vec![0x60, ecn << 4, 0, 0];
     out.extend(((extension.len() + payload.len()) as u16).to_be_bytes());
     out.extend([next, 64]);
     out.extend(octets(&t.local));
@@ -206,8 +207,11 @@ fn ipv6(t: &Tuple, payload: &[u8], fault: &str) -> Vec<u8> {
 /// A frame with this segment from `t.local` to `t.remote`; `fault` names what is wrong or odd about it, or is empty.
 pub fn frame(seg: &Seg, t: &Tuple, b: &Bases, fault: &str) -> Vec<u8> {
     let segment = tcp(seg, t, b, fault);
-    let (ethertype, packet) =
-        if t.is_v4() { (0x0800u16, ipv4(t, &segment, fault)) } else { (0x86dd, ipv6(t, &segment, fault)) };
+    let (ethertype, packet) = if t.is_v4() {
+        (0x0800u16, ipv4(t, seg.ecn, &segment, fault))
+    } else {
+        (0x86dd, ipv6(t, seg.ecn, &segment, fault))
+    };
     let mut out = Vec::new();
     out.extend(OUR_MAC.0);
     out.extend(PEER_MAC.0);

@@ -20,7 +20,7 @@ use finwheel::tcp::isn::Secret;
 use finwheel::tcp::record::{Cause, ClosePath, CloseRecord};
 use finwheel::tcp::state::State;
 use finwheel::time::Time;
-use finwheel::wire::{self as w, Addr, Checksums, Endpoint, L2, Parsed, Tuple};
+use finwheel::wire::{self as w, Addr, Checksums, Endpoint, L2, Parsed, Tuple, Vlan};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -47,7 +47,7 @@ struct Sent {
     raw_ack: u32,
     options: Vec<u8>,
     payload: Vec<u8>,
-    vlan: Option<u16>,
+    vlan: Option<Vlan>,
 }
 
 struct Runner {
@@ -66,7 +66,7 @@ struct Runner {
     /// What relative times count from.
     base: Time,
     sent: VecDeque<Sent>,
-    last_vlan: Option<u16>,
+    last_vlan: Option<Vlan>,
     abort_on_close: bool,
 }
 
@@ -220,8 +220,10 @@ impl Runner {
                 return Err(format!("a segment to somebody else: {:?} {:?}", s.tuple, s.l2));
             }
             let (start, end) = (usize::from(s.payload.start), usize::from(s.payload.end));
-            let header = 14 + s.l2.vlan.map_or(0, |_| 4) + if s.tuple.is_v4() { 20 } else { 40 } + 20;
+            let header =
+                14 + s.l2.vlan.map_or(0, |v| 4 * v.count()) + if s.tuple.is_v4() { 20 } else { 40 } + 20;
             let seg = Seg {
+                ecn: s.ecn,
                 flags: s.header.flags.bits(),
                 seq: 0,
                 len: (end - start) as u16,
@@ -312,7 +314,8 @@ impl Runner {
         let body = got.payload_is(&s.payload, self.fresh);
         let win = want.win.is_none_or(|w| Some(w) == got.win);
         let options = want.options.is_none() || same_options(want.options.as_deref(), got.options.as_deref());
-        let same = (want.flags, want.seq, want.len, want.ack) == (got.flags, got.seq, got.len, got.ack);
+        let same = (want.flags, want.seq, want.len, want.ack, want.ecn)
+            == (got.flags, got.seq, got.len, got.ack, got.ecn);
         self.last_vlan = s.vlan;
         if s.seg.flags & 0x04 == 0 {
             self.old_end = self.old_end.max_seq(s.raw_seq.wrapping_add(u32::from(s.seg.len)));

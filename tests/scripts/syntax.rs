@@ -33,6 +33,8 @@ pub enum Opt {
 /// A segment as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seg {
+    /// ECN field of the IP header.
+    pub ecn: u8,
     /// Bits of the header.
     pub flags: u8,
     /// Sequence number.
@@ -103,6 +105,9 @@ const FLAGS: [(char, u8); 8] =
 
 impl fmt::Display for Seg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((word, _)) = MARKS.iter().find(|m| m.1 == self.ecn && m.1 != 0) {
+            write!(f, "{word} ")?;
+        }
         let mut none = true;
         for (c, bit) in FLAGS {
             if self.flags & bit != 0 {
@@ -273,9 +278,15 @@ fn segment(text: &str) -> Result<Seg, String> {
         None => (text, None),
     };
     let mut words = head.split_whitespace();
-    let flags = flags(words.next().ok_or("no flags")?)?;
+    let mut first = words.next().ok_or("no flags")?;
+    let mut ecn = 0;
+    if first.starts_with('[') {
+        ecn = MARKS.iter().find(|m| m.0 == first).ok_or_else(|| format!("`{first}` is no mark"))?.1;
+        first = words.next().ok_or("no flags")?;
+    }
+    let flags = flags(first)?;
     let (seq, len) = range(words.next().ok_or("no sequence numbers")?)?;
-    let mut seg = Seg { flags, seq, len, ack: None, win: None, options: Some(Vec::new()) };
+    let mut seg = Seg { ecn, flags, seq, len, ack: None, win: None, options: Some(Vec::new()) };
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word}: no value"))?;
         match word {
@@ -294,6 +305,9 @@ fn segment(text: &str) -> Result<Seg, String> {
     }
     Ok(seg)
 }
+
+/// The words for the ECN field, as in packetdrill.
+const MARKS: [(&str, u8); 4] = [("[noecn]", 0), ("[ect1]", 1), ("[ect0]", 2), ("[ce]", 3)];
 
 fn flags(word: &str) -> Result<u8, String> {
     if word == "-" {

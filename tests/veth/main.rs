@@ -11,6 +11,7 @@
 //! | `goodput` | uploads beside those of Linux, over the same delay, loss and speed |
 //! | `lwip` | lwIP as client and as server |
 //! | `drain` | SIGTERM under load: every connection gets a FIN, none a RST, and the kernel's traffic goes on |
+//! | `vlan` | kernel clients behind VLAN interfaces are served: one tag, and two |
 //! | `demo` | `finwheel demo` keeps its word, and leaves nothing behind when it is interrupted |
 
 mod bulk;
@@ -33,3 +34,4 @@ mod outbound;
 #[path = "../strangers/talk.rs"]
 mod talk;
 mod tools;
+mod vlan;

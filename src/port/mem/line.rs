@@ -227,9 +227,9 @@ impl Shared {
         Self { now: Time::ZERO, lines, log, config, lose_buffer: false }
     }
 
-    /// Longest frame: the MTU plus an Ethernet header and one VLAN tag.
+    /// Longest frame: the MTU plus an Ethernet header and two VLAN tags.
     pub(super) fn max_frame(&self) -> usize {
-        usize::from(self.config.mtu) + 18
+        usize::from(self.config.mtu) + 22
     }
 
     /// One frame leaves the end that sends in `direction`.

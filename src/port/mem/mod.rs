@@ -116,7 +116,7 @@ pub struct LinkConfig {
     pub rx_ring: usize,
     /// Slots of the transmit ring: frames sent and not yet flushed.
     pub tx_ring: usize,
-    /// IP MTU in bytes; a frame longer than MTU + 18 (Ethernet and one VLAN tag) is dropped.
+    /// IP MTU in bytes; a frame longer than MTU + 22 (Ethernet and two VLAN tags) is dropped.
     pub mtu: u16,
     /// Probability that a frame lands at another queue of the receiving end than the one its flow hashes to.
     pub scatter: f64,
@@ -240,7 +240,7 @@ impl LinkHandle {
     }
 
     /// Puts a frame on the line as if the sending end had sent it, due now, past filter and impairment: forged and
-    /// malformed frames come this way. `bytes` beyond MTU + 18 are dropped as oversize.
+    /// malformed frames come this way. `bytes` beyond MTU + 22 are dropped as oversize.
     pub fn inject(&self, direction: Direction, bytes: &[u8]) {
         self.shared.borrow_mut().inject(direction, bytes);
     }

@@ -210,10 +210,10 @@ fn the_rate_spaces_frames_out_and_drops_at_the_tail() {
 #[test]
 fn frames_beyond_the_mtu_do_not_pass() {
     let (mut a, mut b, link) = link(LinkConfig { mtu: 1000, ..LinkConfig::default() });
-    put(&mut a, &[0; 1018]);
-    put(&mut a, &[0; 1019]);
+    put(&mut a, &[0; 1022]);
+    put(&mut a, &[0; 1023]);
     a.flush().unwrap();
-    link.inject(Direction::AToB, &[0; 1019]);
+    link.inject(Direction::AToB, &[0; 1023]);
     link.advance(at(1));
     assert_eq!(take_all(&mut b).len(), 1);
     assert_eq!(link.counters(Direction::AToB).oversize, 2);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::tcp::syn_rcvd::SYN_ACK_RTO;
+use crate::wire::vlan::Tag;
 use crate::wire::{Addr, Endpoint};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -11,9 +12,20 @@ fn tuple(v4: bool, n: u16) -> Tuple {
     Tuple { local: Endpoint::new(addr(1), 443), remote: Endpoint::new(addr(2), n) }
 }
 
+/// None, one of 802.1Q, one of 802.1ad, or two.
+fn any_vlan() -> impl Strategy<Value = Option<Vlan>> {
+    let tag = |ethertype| any::<u16>().prop_map(move |tci| Tag { ethertype, tci });
+    prop_oneof![
+        Just(None),
+        tag(0x8100).prop_map(|t| Vlan::with(None, t)),
+        tag(0x88a8).prop_map(|t| Vlan::with(None, t)),
+        (tag(0x88a8), tag(0x8100)).prop_map(|(outer, inner)| Vlan::with(Vlan::with(None, outer), inner)),
+    ]
+}
+
 fn any_half() -> impl Strategy<Value = SynRcvd> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    let options = (any::<Option<u32>>(), any::<u16>(), prop::option::of(0..=14u8), any::<Option<u16>>());
+    let options = (any::<Option<u32>>(), any::<u16>(), prop::option::of(0..=14u8), any_vlan());
     let rest = (any::<u32>(), any::<u32>(), any::<u16>(), any::<u16>(), any::<u8>(), 0..300_000_000u64);
     (flags, options, rest, any::<[u8; 6]>(), 0..300u16).prop_map(|(flags, options, rest, peer, own)| {
         let (v4, sack, ecn, repeated, traced) = flags;

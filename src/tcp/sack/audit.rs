@@ -13,13 +13,15 @@ impl Scoreboard {
         snd_una: SeqNum,
         snd_max: SeqNum,
     ) -> Result<usize, String> {
-        let (mut before, mut bytes) = (snd_una, 0);
+        // A peer that acknowledges only a part of what it said it had leaves a range that begins at `snd_una`.
+        let (mut from, mut bytes) = (snd_una, 0);
         for (first, end) in self.ranges(pool) {
-            if !first.after(before) || !end.after(first) || end.after(snd_max) {
-                return Err(format!("scoreboard: {first:?}..{end:?} after {before:?}, sent to {snd_max:?}"));
+            if first.before(from) || !end.after(first) || end.after(snd_max) {
+                return Err(format!("scoreboard: {first:?}..{end:?}, expected from {from:?} to {snd_max:?}"));
             }
             bytes += end - first;
-            before = end;
+            // Ranges that touch are one.
+            from = end + 1;
         }
         if bytes != self.bytes {
             return Err(format!("scoreboard: {bytes} bytes in the ranges, {} counted", self.bytes));

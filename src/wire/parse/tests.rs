@@ -3,7 +3,7 @@
 use super::*;
 use crate::wire::tcp::Timestamps;
 use crate::wire::tests::{ack_header, frame, hex, l2, slow_sum, tuple};
-use crate::wire::{Describe, IcmpKind, L2, MacAddr, Options};
+use crate::wire::{Describe, IcmpKind, L2, MacAddr, Options, Vlan};
 use std::net::SocketAddr;
 
 // Captured on a veth pair between two namespaces with default offloads (Linux 6): the TCP checksums are unfinished.
@@ -208,20 +208,25 @@ fn i01_ipv4_header_is_checked() {
 fn i03_vlan_tags() {
     let plain = frame(l2(None), &tuple(true), &ack_header(), 0, b"data");
     let rows = [
-        ("none", "", None),
-        ("802.1Q", "81006007", Some(0x6007)),
-        ("priority tag", "8100a000", Some(0xa000)),
-        ("QinQ keeps the inner tag", "88a80064 81000007", Some(7)),
-        ("old QinQ", "91000064 81000007", Some(7)),
-        ("two C-tags", "81000064 81000007", Some(7)),
-        ("a lone S-tag", "88a80064", Some(0x64)),
+        ("none", "", "-"),
+        ("802.1Q", "81006007", "24583"),
+        ("priority tag", "8100a000", "40960"),
+        ("QinQ", "88a80064 81000007", "88a8:100.7"),
+        ("old QinQ", "91000064 81000007", "9100:100.7"),
+        ("two C-tags", "81000064 81000007", "100.7"),
+        ("a lone S-tag", "88a80064", "88a8:100"),
+        ("two S-tags", "88a80064 88a80007", "88a8:100.88a8:7"),
     ];
-    for (name, tags, vlan) in rows {
+    for (name, tags, want) in rows {
         let mut bytes = plain.clone();
         bytes.splice(12..12, hex(tags));
         let t = tcp_of(&bytes, Checksums::Verify);
-        assert_eq!(t.l2, l2(vlan), "{name}");
+        assert_eq!(t.l2.vlan.map_or("-".to_owned(), |v| v.to_string()), want, "{name}");
         assert_eq!(&bytes[usize::from(t.payload.start)..usize::from(t.payload.end)], b"data", "{name}");
+        // An answer carries the very same tags.
+        let answer = frame(t.l2.reply(), &tuple(true), &ack_header(), 0, b"data");
+        assert_eq!(answer[12..12 + hex(tags).len()], hex(tags), "{name}");
+        assert_eq!(answer[12 + hex(tags).len()..], plain[12..], "{name}");
     }
     let mut three = plain.clone();
     three.splice(12..12, hex("88a80064 81000007 81000008"));
@@ -368,7 +373,8 @@ fn o06_malformed_options_keep_the_segment() {
 fn what_an_answer_needs_is_kept() {
     let bytes = frame(l2(Some(5)), &tuple(true), &ack_header(), 3, b"");
     let t = tcp_of(&bytes, Checksums::Verify);
-    let want = L2 { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan: Some(5) };
+    let want =
+        L2 { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan: Some(Vlan::new(5)) };
     assert_eq!((t.l2, t.ecn), (want, 3));
     assert_eq!(t.header.options.timestamps, Some(Timestamps { val: 7, ecr: 9 }));
 }
