@@ -377,7 +377,8 @@ impl<'a> Run<'a> {
                 report.deeds.count("given_up", 1);
             } else {
                 let what = format!("{} > {} {:?}: {:?}", f.tuple.local, f.tuple.remote, f.plan, f.outcome);
-                self.violated(Rule::Outcome, what);
+                let wrong_bytes = matches!(f.outcome, Outcome::Fault(w) if !matches!(w, Wrong::EarlyEnd(_)));
+                self.violated(if wrong_bytes { Rule::Stream } else { Rule::Outcome }, what);
             }
         }
         report.deeds.count("good", tally.good());
