@@ -82,7 +82,6 @@ fn faults_leave_their_marks() {
         (Fault::Spikes, "retransmissions"),
         (Fault::Down, "lost"),
         (Fault::Bottleneck, "lost"),
-        (Fault::Umem, "not_received"),
         (Fault::Chunks, "no_chunk"),
         (Fault::Tables, "evicted"),
         (Fault::Stall, "retransmissions"),
