@@ -145,3 +145,35 @@ fn a_wrong_command_line_exits_with_2_and_help_and_version_with_0() {
     let version = finwheel(&["--version"]);
     assert_eq!((code(&version), stdout(&version)), (0, format!("finwheel {}\n", env!("CARGO_PKG_VERSION"))));
 }
+
+#[test]
+fn a_simulation_says_how_it_went_and_how_to_see_a_failure_again() {
+    let o = finwheel(&["sim", "--seed", "7", "--connections", "20", "--seeds", "3", "--json"]);
+    assert_eq!(code(&o), 0, "{}", stderr(&o));
+    let sum: serde_json::Value = serde_json::from_str(&stdout(&o)).expect("one JSON object");
+    assert_eq!((sum["first_seed"].as_u64(), sum["seeds"].as_u64()), (Some(7), Some(3)));
+    assert!(sum["failed"].is_null() && sum["deeds"]["good"].as_u64() > Some(20), "{sum}");
+    assert!(stderr(&o).starts_with("first seed 7\n"));
+
+    let failing =
+        ["sim", "--seed", "7", "--connections", "40", "--faults", "none", "--sabotage", "FlippedByte"];
+    let o = finwheel(&failing);
+    assert_eq!(code(&o), 1);
+    let replay = format!("finwheel {} --log -", failing.join(" "));
+    assert!(stdout(&o).contains(&format!("replay: {replay}\n")), "{}", stdout(&o));
+    // The command does what it says.
+    let again: Vec<_> = replay.split(' ').skip(1).collect();
+    let o = finwheel(&again);
+    assert_eq!(code(&o), 1);
+    let log = stdout(&o);
+    assert!(log.lines().any(|l| l.contains(" server/") && l.contains(" ESTABLISHED ")), "a packet log");
+    assert!(log.lines().last().is_some_and(|l| l.contains("VIOLATED")), "{:?}", log.lines().last());
+    assert!(stderr(&o).contains(&replay));
+}
+
+#[test]
+fn a_simulation_refuses_faults_that_it_does_not_know() {
+    let o = finwheel(&["sim", "--faults", "loss,gremlins"]);
+    assert_eq!(code(&o), 2);
+    assert!(stderr(&o).contains("no fault is called \"gremlins\"; there are loss, "), "{}", stderr(&o));
+}

@@ -16,12 +16,15 @@ use crate::tcp::record::{CloseRecord, First};
 use crate::time::Time;
 use crate::wire::Tuple;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 
 /// The same order in every run.
 pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<siphasher::sip::SipHasher13>>;
+
+/// Likewise.
+pub(super) type Set<K> = HashSet<K, BuildHasherDefault<siphasher::sip::SipHasher13>>;
 
 /// Violations kept; a run ends at the first, but one turn may bring several.
 const KEPT: usize = 16;
@@ -52,7 +55,7 @@ pub(super) type Shared = Rc<RefCell<Oracle>>;
 
 impl Oracle {
     pub fn new(cookies: bool, off_by_one: bool) -> Shared {
-        Rc::new(RefCell::new(Self { cookies, off_by_one, ..Self::default() }))
+        Rc::new(RefCell::new(Self { off_by_one, cookies, ..Self::default() }))
     }
 
     /// A connection of this pair (as the client names it) is about to be opened.
@@ -183,7 +186,9 @@ impl Service for Witness {
             let mut candidates: Vec<_> =
                 oracle.plans.get(&tuple).into_iter().flatten().map(Upload::new).collect();
             if oracle.off_by_one {
-                candidates.iter_mut().for_each(|c| c.advance(1));
+                for c in &mut candidates {
+                    c.advance(1);
+                }
             }
             let fresh = Received { candidates, bytes: 0, ended: false };
             if self.open.insert(tuple, fresh).is_some() {

@@ -133,20 +133,15 @@ impl Report {
     #[must_use]
     pub fn replay(&self) -> String {
         let o = &self.options;
-        let mut line = format!("finwheel sim --seed {} --connections {}", o.seed, o.connections);
-        if let Some(workers) = o.workers {
-            line += &format!(" --workers {workers}");
-        }
-        line += &format!(" --faults {}", o.faults);
+        let mut words = vec![format!("finwheel sim --seed {} --connections {}", o.seed, o.connections)];
+        words.extend(o.workers.map(|w| format!("--workers {w}")));
+        words.push(format!("--faults {}", o.faults));
         for (fault, strength) in o.strengths.each() {
-            if let Some(s) = strength {
-                line += &format!(" --{} {}", fault.as_str(), s * 100.0);
-            }
+            words.extend(strength.map(|s| format!("--{} {}", fault.as_str(), s * 100.0)));
         }
-        if let Some(s) = o.sabotage {
-            line += &format!(" --sabotage {s:?}");
-        }
-        line + " --log -"
+        words.extend(o.sabotage.map(|s| format!("--sabotage {s:?}")));
+        words.push("--log -".to_owned());
+        words.join(" ")
     }
 }
 

@@ -7,7 +7,7 @@ use super::conduct::Conductor;
 use super::faults::Fault;
 use super::fleet::{listeners_of, port_of};
 use super::journal::{ENTRIES, Journal};
-use super::oracle::{Map, Oracle, Shared, Witness, reversed};
+use super::oracle::{Oracle, Set, Shared, Witness, reversed};
 use super::report::{Report, Rule, Violation};
 use super::sabotage::{Sabotage, Sabotaged};
 use super::scenario::{Act, Options, Scenario, part, stream};
@@ -36,7 +36,7 @@ const BULK_BYTES: u32 = 120_000;
 const LEFTOVERS: Duration = Duration::from_secs(450);
 
 /// Pairs whose frames are no longer carried.
-type Vanished = Rc<RefCell<Map<Tuple, ()>>>;
+type Vanished = Rc<RefCell<Set<Tuple>>>;
 
 /// Runs what is asked for; the packet log goes to `log`. A panic is a violation like any other.
 pub fn run(options: &Options, log: Option<&mut dyn Write>) -> Report {
@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
             for direction in [Direction::AToB, Direction::BToA] {
                 let vanished = Rc::clone(&vanished);
                 let gone = move |_, frame: &[u8]| match flow_of(frame) {
-                    Some(t) if vanished.borrow().contains_key(&t) => Verdict::Drop,
+                    Some(t) if vanished.borrow().contains(&t) => Verdict::Drop,
                     Some(_) | None => Verdict::Pass,
                 };
                 world.link.set_filter(direction, Some(Box::new(gone)));
@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
                 let n = self.pairs.random_range(0..pairs);
                 let t = tuple(n, port, n % 2 == 1);
                 let free = self.world.client.state_of(&t) == State::Closed;
-                if free && !self.vanished.borrow().contains_key(&t) {
+                if free && !self.vanished.borrow().contains(&t) {
                     return t;
                 }
             }
@@ -266,8 +266,8 @@ impl<'a> Run<'a> {
         for (_, pair) in gone {
             self.conductor.journal.note(now, &format!("{} vanishes", pair.local));
             let mut vanished = self.vanished.borrow_mut();
-            vanished.insert(pair, ());
-            vanished.insert(reversed(&pair), ());
+            vanished.insert(pair);
+            vanished.insert(reversed(&pair));
         }
         while let Some((_, act)) = self.next_act.take_if(|(at, _)| at.due(self.world.now())) {
             self.conductor.journal.note(self.world.now(), &format!("{act:?}"));
@@ -357,7 +357,7 @@ impl<'a> Run<'a> {
     /// Whether a fault of this run can be the cause of such an end.
     fn excused(&self, f: &Failure) -> bool {
         let has = |faults: &[Fault]| self.s.faults.any(faults);
-        let vanished = self.vanished.borrow().contains_key(&f.tuple);
+        let vanished = self.vanished.borrow().contains(&f.tuple);
         match f.outcome {
             Outcome::Good => true,
             Outcome::Fault(Wrong::EarlyEnd(_)) | Outcome::Short(_) => has(&[Fault::Drain]),
@@ -377,7 +377,8 @@ impl<'a> Run<'a> {
                 report.deeds.count("given_up", 1);
             } else {
                 let what = format!("{} > {} {:?}: {:?}", f.tuple.local, f.tuple.remote, f.plan, f.outcome);
-                self.violated(Rule::Outcome, what);
+                let wrong_bytes = matches!(f.outcome, Outcome::Fault(w) if !matches!(w, Wrong::EarlyEnd(_)));
+                self.violated(if wrong_bytes { Rule::Stream } else { Rule::Outcome }, what);
             }
         }
         report.deeds.count("good", tally.good());

@@ -21,7 +21,7 @@ const JUMBO_MTU: u16 = 3818;
 /// Services of each server, and one more for the client: each has its limits.
 const SERVICES: usize = 4;
 
-/// Slots and buffers for reception that a port has at least, and connections that run at a time when it has no more.
+/// Slots and buffers for reception that a port has at least; three times as many connections run then.
 const FEW: usize = 8;
 
 /// What a run is asked to be.
@@ -181,7 +181,7 @@ impl Scenario {
         // Peers that were held up together send again together, again and again: more of them than a port has buffers
         // for, and it is chance who is heard in time.
         let few = faults.any(&[Fault::Rings, Fault::Umem]);
-        let concurrency = if few { concurrency.min(FEW) } else { concurrency };
+        let concurrency = if few { concurrency.min(3 * FEW) } else { concurrency };
         let span = millis(&mut rng, 500..=15_000);
         let pace = span / u32::try_from(options.connections.max(1)).unwrap_or(u32::MAX);
         let delay = Duration::from_micros([20, 500, 2_000, 20_000, 60_000][rng.random_range(0..5)]);

@@ -157,17 +157,23 @@ impl SynRcvd {
                 (false, false) => HalfVerdict::Drop(DropReason::BadReset),
             };
         }
+        // An empty segment out of place needs no answer: the SYN-ACK comes again anyway. And the peer may be one that
+        // answers as well (a SYN that landed at two workers leaves a half-open record behind, which meets the peer's
+        // `TIME_WAIT`): the two would go on until the record is given up.
+        let out_of_place = |reason| {
+            if h.seg_len(payload) == 0 { HalfVerdict::Drop(reason) } else { HalfVerdict::Ack }
+        };
         match (self.ts_recent, h.options.timestamps) {
             // Once negotiated, timestamps are on every segment (RFC 7323 §3.2).
             (Some(_), None) if !h.flags.syn() => return HalfVerdict::Drop(DropReason::Paws),
             (Some(recent), Some(ts)) if ts.val.wrapping_sub(recent).cast_signed() < 0 => {
-                return HalfVerdict::Ack;
+                return out_of_place(DropReason::Paws);
             }
             (Some(_) | None, None | Some(_)) => {}
         }
         if !in_window || h.flags.syn() {
             // A SYN with another number is another attempt of the same peer: the ACK makes it reset the old one.
-            return HalfVerdict::Ack;
+            return out_of_place(DropReason::OutOfWindow);
         }
         if !h.flags.ack() {
             return HalfVerdict::Drop(DropReason::NoAck);
