@@ -107,8 +107,8 @@ impl<P: Port> Shard<P> {
             };
             let core = &mut self.core;
             let Some(conn) = core.tables.conns.get_mut(key) else { return Some(f) };
-            let env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
-            let Some(out) = conn.next_segment(&env) else { return Some(f) };
+            let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
+            let Some(out) = conn.next_segment(&mut env) else { return Some(f) };
             core.ip_id = core.ip_id.wrapping_add(1);
             let emit = Emit {
                 l2: conn.l2,

@@ -320,7 +320,7 @@ impl Core {
         let mut env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
         let has_effect = match e.kind {
             IcmpKind::TooBig { mtu } => {
-                let lowered = conn.packet_too_big(&env, e.seq, mtu);
+                let lowered = conn.packet_too_big(&mut env, e.seq, mtu);
                 counters.path_mtu_lowered += u64::from(lowered);
                 lowered
             }

@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn records_take_the_bytes_that_are_written_down() {
         assert_eq!(Slab::<SynRcvd>::RECORD_BYTES, 96, "half-open");
-        assert_eq!(Slab::<Conn>::RECORD_BYTES, 480, "connection");
+        assert_eq!(Slab::<Conn>::RECORD_BYTES, 504, "connection");
         assert_eq!(Slab::<Wait>::RECORD_BYTES, 64, "TIME_WAIT");
     }
 }

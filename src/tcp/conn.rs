@@ -43,7 +43,8 @@ impl ConnFlags {
     pub const SACK: u32 = 1 << 1;
     /// An ACK is owed now.
     pub const ACK_NOW: u32 = 1 << 2;
-    /// The first unacknowledged segment is to be sent again now (fast retransmit).
+    /// A segment is to be sent again now, whatever the window: the first unacknowledged one (fast retransmit), or one that
+    /// was sent again in vain.
     pub const RETRANSMIT: u32 = 1 << 3;
     /// A SYN or SYN-ACK is to be sent (again).
     pub const SEND_SYN: u32 = 1 << 4;
@@ -96,6 +97,14 @@ impl ConnFlags {
     pub const PROBED: u32 = 1 << 26;
     /// It was sent before: no new data.
     pub const PROBED_AGAIN: u32 = 1 << 27;
+    /// Segments of ours were seen to arrive out of order (`RACK.reordering_seen`).
+    pub const REORDERED: u32 = 1 << 28;
+    /// The time for reordering runs: `loss_at` is its end.
+    pub const REO_WAIT: u32 = 1 << 29;
+    /// The timeout may prove spurious, and can be taken back.
+    pub const UNDO: u32 = 1 << 30;
+    /// To find that out, new data goes before what seems lost.
+    pub const NEW_FIRST: u32 = 1 << 31;
 
     /// Whether a flag is set.
     #[must_use]
@@ -170,7 +179,7 @@ pub struct Conn {
     // Send sequence space (§3.3.1).
     pub(super) iss: SeqNum,
     pub(super) snd_una: SeqNum,
-    /// Next to send; goes back to `snd_una` after a timeout.
+    /// Next to send; goes back to `snd_una` after a timeout without SACK.
     pub(super) snd_nxt: SeqNum,
     /// One past the highest sequence number ever sent.
     pub(super) snd_max: SeqNum,
@@ -206,6 +215,8 @@ pub struct Conn {
     pub(super) peer_fin: Option<SeqNum>,
     /// Begin of the segment that was last received out of order: its range is the first SACK block.
     pub(super) sack_latest: SeqNum,
+    /// What came twice and is to be reported (RFC 2883); empty for nothing.
+    pub(super) twice: (SeqNum, SeqNum),
     /// Full segments received since the last ACK.
     pub(super) unacked_segments: u8,
 
@@ -214,7 +225,7 @@ pub struct Conn {
 
     // Deadlines.
     pub(super) rtx_at: Time,
-    /// When a loss is looked for before the RTO: by a tail probe.
+    /// When a loss is looked for before the RTO: by a tail probe, or at the end of the time for reordering.
     pub(super) loss_at: Time,
     pub(super) ack_at: Time,
     pub(super) last_rx: Time,
@@ -332,6 +343,7 @@ impl Conn {
             ts_offset: 0,
             peer_fin: None,
             sack_latest: SeqNum::new(0),
+            twice: (iss, iss),
             unacked_segments: 0,
             sndbuf: SendBuf::default(),
             rcvbuf: RecvBuf::default(),

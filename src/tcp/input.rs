@@ -252,6 +252,7 @@ impl Conn {
                 // The peer's FIN again: it has not heard our ACK.
                 self.event(Event::Fin, env);
             }
+            self.note_twice(h.seq, end.min(self.rcv_nxt));
             self.answer_unacceptable(env, if h.flags.syn() { 0 } else { len });
         }
         Err(Verdict::Dropped(if h.flags.rst() { DropReason::BadReset } else { DropReason::OutOfWindow }))
@@ -448,6 +449,7 @@ impl Conn {
         }
         let start = seq.max(self.rcv_nxt);
         let end = text_end.min(edge);
+        self.note_twice(seq, start.min(end));
         if !end.after(start) {
             self.flags.set(ConnFlags::ACK_NOW);
             d.lost = Some(if text_end.after(edge) && self.peer_fin.is_some_and(|f| f == edge) {
@@ -483,10 +485,21 @@ impl Conn {
         }
     }
 
+    /// `[first, end)` came once more: the next ACK says so (RFC 2883 §4), and so lets the peer tell a loss from a delay.
+    fn note_twice(&mut self, first: SeqNum, end: SeqNum) {
+        if end.after(first) && self.flags.has(ConnFlags::SACK) {
+            self.twice = (first, end);
+        }
+    }
+
     fn keep_out_of_order(&mut self, env: &mut Env<'_>, seq: SeqNum, bytes: &[u8], d: &mut Delivery) {
         // At once, so that the sender counts duplicates (RFC 5681 §4.2).
         self.flags.set(ConnFlags::ACK_NOW);
         self.sack_latest = seq;
+        let held = |r: &(SeqNum, SeqNum)| r.0.at_or_before(seq) && seq.before(r.1);
+        if let Some((_, behind)) = self.rcvbuf.ranges(env.pool).find(held) {
+            self.note_twice(seq, behind.min(seq + bytes.len() as u32));
+        }
         match self.rcvbuf.insert(env.pool, self.rcv_nxt, seq, bytes) {
             Ok(()) => {}
             Err(Refused::NoChunk) => d.lost = Some(DropReason::NoChunk),

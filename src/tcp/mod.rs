@@ -22,6 +22,7 @@ pub mod path;
 pub mod record;
 pub(crate) mod recovery;
 pub mod recvbuf;
+pub mod resent;
 pub mod rtt;
 pub mod sack;
 pub mod sendbuf;

@@ -7,7 +7,6 @@
 use super::chunk::ChunkPool;
 use super::config::TcpConfig;
 use super::conn::{Conn, ConnFlags, Env};
-use super::recovery::Phase;
 use super::state::State;
 use crate::time::Time;
 use crate::wire::tcp::{MAX_SACK_BLOCKS, Timestamps};
@@ -92,7 +91,7 @@ struct Piece {
 
 impl Conn {
     /// The next segment that is due, or `None`.
-    pub fn next_segment(&mut self, env: &Env<'_>) -> Option<Outgoing> {
+    pub fn next_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         let out = match self.state() {
             State::Closed | State::Listen => None,
             State::SynSent | State::SynReceived => self.next_syn(env),
@@ -106,6 +105,7 @@ impl Conn {
             self.ack_at = Time::NEVER;
             self.unacked_segments = 0;
             self.last_ack_sent = self.rcv_nxt;
+            self.twice.1 = self.twice.0;
         }
         if out.retransmission.is_some() {
             self.rtx_ts = self.ts_val(env.now);
@@ -154,7 +154,7 @@ impl Conn {
     }
 
     /// Data and FIN: first what is to be sent again, then what is new.
-    fn next_data(&mut self, env: &Env<'_>) -> Option<Outgoing> {
+    fn next_data(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         let options = self.options(env);
         let view = View {
             base: self.data_base(),
@@ -166,27 +166,48 @@ impl Conn {
         self.next_lost(env, &view)
             .or_else(|| self.next_tail_probe(env, &view))
             .or_else(|| self.next_in_order(env, &view, false))
-            .or_else(|| self.next_doubtful(env, &view))
+            .or_else(|| self.next_rescue(env, &view))
     }
 
-    /// What is known to be lost: the first hole at once when a loss is found (RFC 5681 §3.2, RFC 6675 §5 step 4.3),
-    /// then, with SACK, the others as far as the window lets them out (`NextSeg` rule 1).
-    fn next_lost(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
+    /// What is known to be lost: one hole at once when a loss is found (RFC 5681 §3.2, RFC 6675 §5 step 4.3),
+    /// then, with SACK, what was sent again in vain, and the others, as far as the window lets them out (`NextSeg` rule 1).
+    fn next_lost(&mut self, env: &mut Env<'_>, v: &View) -> Option<Outgoing> {
         if self.flags.take(ConnFlags::RETRANSMIT) && self.in_flight() > 0 {
-            let hole = self.scoreboard.next_hole(env.pool, v.base, self.snd_max)?;
+            let lost_again = self.scoreboard.lost_again(env.pool);
+            let first = || self.scoreboard.next_hole(env.pool, v.base, self.snd_max);
+            let hole = lost_again.or_else(first)?;
             self.rtx_at = env.now + self.rtt.rto();
-            return self.repair(env, v, hole, u32::MAX);
+            return self.repair_watched(env, v, hole, u32::MAX);
         }
-        if self.recovery.phase != Phase::Sack {
+        if !self.recovery.by_scoreboard() || self.new_data_first() {
             return None;
         }
+        if let Some(hole) = self.scoreboard.lost_again(env.pool) {
+            return self.repair_watched(env, v, hole, self.recovery_room());
+        }
         let hole = self.scoreboard.next_hole(env.pool, self.recovery.high_rxt, self.recovery.lost_edge)?;
-        self.repair(env, v, hole, self.recovery_room())
+        self.repair_watched(env, v, hole, self.recovery_room())
+    }
+
+    /// Sends the beginning of a hole again, and sees to it that its loss is noticed.
+    fn repair_watched(
+        &mut self,
+        env: &mut Env<'_>,
+        v: &View,
+        hole: (SeqNum, SeqNum),
+        most: u32,
+    ) -> Option<Outgoing> {
+        let out = self.repair(env, v, hole, most)?;
+        if self.recovery.by_scoreboard() {
+            let end = hole.0 + out.header.seg_len(out.len);
+            self.scoreboard.note_resent(env.pool, hole.0, end, env.now.micros() as u32, self.snd_max);
+        }
+        Some(out)
     }
 
     /// The tail loss probe that is due: one segment of new data, beyond the congestion window if need be, or the last one
     /// again (RFC 8985 §7.3).
-    fn next_tail_probe(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
+    fn next_tail_probe(&mut self, env: &mut Env<'_>, v: &View) -> Option<Outgoing> {
         if !self.flags.take(ConnFlags::TAIL_PROBE) || self.in_flight() == 0 {
             return None;
         }
@@ -200,23 +221,19 @@ impl Conn {
         Some(Outgoing { retransmission: again.then_some(Retransmission::TailProbe), ..out })
     }
 
-    /// With nothing known to be lost and nothing new to send: holes that may yet fill by themselves (`NextSeg` rule 3),
-    /// and once a recovery the very last segment, behind which nothing comes that could prove it lost (rule 4).
-    fn next_doubtful(&mut self, env: &Env<'_>, v: &View) -> Option<Outgoing> {
-        if self.recovery.phase != Phase::Sack {
+    /// With nothing known to be lost and nothing new to send, once a recovery the very last segment, behind which nothing
+    /// comes that could prove it lost (`NextSeg` rule 4; rule 3 is the reordering timer's).
+    fn next_rescue(&mut self, env: &mut Env<'_>, v: &View) -> Option<Outgoing> {
+        if !self.recovery.by_scoreboard() || self.recovery.rescued {
             return None;
         }
-        let highest = self.scoreboard.highest(env.pool).unwrap_or(self.snd_una);
-        if let Some(hole) = self.scoreboard.next_hole(env.pool, self.recovery.high_rxt, highest) {
-            return self.repair(env, v, hole, self.recovery_room());
-        }
         let (first, end) = self.scoreboard.last_hole(env.pool, self.snd_una, self.snd_max)?;
-        if self.recovery.rescued || end.at_or_before(self.recovery.high_rxt) {
+        if end.at_or_before(self.recovery.high_rxt.max(self.recovery.lost_edge)) {
             return None;
         }
         let high_rxt = self.recovery.high_rxt;
         let out = self.repair(env, v, (first.max(tail_from(v, end)), end), self.recovery_room())?;
-        // A rescue does not move HighRxt (RFC 6675 §4).
+        // A rescue does not move HighRxt (RFC 6675 §4), and proves nothing: the original may be on its way.
         self.recovery.high_rxt = high_rxt;
         self.recovery.rescued = true;
         Some(out)
@@ -228,7 +245,7 @@ impl Conn {
     }
 
     /// Sends the beginning of a hole again, if that is at most `most` bytes.
-    fn repair(&mut self, env: &Env<'_>, v: &View, hole: (SeqNum, SeqNum), most: u32) -> Option<Outgoing> {
+    fn repair(&mut self, env: &mut Env<'_>, v: &View, hole: (SeqNum, SeqNum), most: u32) -> Option<Outgoing> {
         let (seq, hole_end) = hole;
         let len = (hole_end.min(v.end).bytes_since(seq) as usize).min(v.room);
         let fin = v.fin_due && seq + len as u32 == v.end && hole_end.after(v.end);
@@ -239,16 +256,16 @@ impl Conn {
         self.flags.clear(ConnFlags::TIMING);
         self.recovery.high_rxt = self.recovery.high_rxt.max(seq + used);
         self.count_recovery(used);
-        if self.rtx_at == Time::NEVER {
+        if self.rtx_at == Time::NEVER || seq == self.snd_una {
             self.rtx_at = env.now + self.rtt.rto();
         }
-        let kind = if len == 0 { Retransmission::Fin } else { Retransmission::DataFast };
+        let kind = if len == 0 { Retransmission::Fin } else { self.recovery.kind() };
         Some(self.segment(env, v, Piece { seq, len, fin, again: Some(kind) }))
     }
 
     /// What is next at `snd_nxt`: new, or again after a timeout; what the peer has by then is jumped over. As a `probe` a
     /// segment goes out whatever the congestion window and its own size.
-    fn next_in_order(&mut self, env: &Env<'_>, v: &View, probe: bool) -> Option<Outgoing> {
+    fn next_in_order(&mut self, env: &mut Env<'_>, v: &View, probe: bool) -> Option<Outgoing> {
         let mut hole_end = None;
         if self.snd_nxt.before(self.snd_max) && !self.scoreboard.is_empty() {
             let hole = self.scoreboard.next_hole(env.pool, self.snd_nxt, self.snd_max);
@@ -381,20 +398,23 @@ impl Conn {
         }
     }
 
-    /// Options of a segment of a synchronized connection: timestamps, and what was received out of order (RFC 2018 §4).
+    /// Options of a segment of a synchronized connection: timestamps, and what was received out of order (RFC 2018 §4) or twice.
     fn options(&self, env: &Env<'_>) -> Options {
         let mut o = Options::default();
         if self.flags.has(ConnFlags::TIMESTAMPS) {
             o.timestamps = Some(Timestamps { val: self.ts_val(env.now), ecr: self.ts_recent });
         }
-        if self.flags.has(ConnFlags::SACK) && self.rcvbuf.buffered_ooo() > 0 {
+        let twice = self.twice.1.after(self.twice.0).then_some(self.twice);
+        if self.flags.has(ConnFlags::SACK) && (twice.is_some() || self.rcvbuf.buffered_ooo() > 0) {
             let most = if o.timestamps.is_some() { MAX_SACK_BLOCKS - 1 } else { MAX_SACK_BLOCKS };
-            // The range with the segment that triggered this ACK comes first (RFC 2018 §4).
+            // What came twice (RFC 2883 §4), then the range with the segment that triggered this ACK (RFC 2018 §4).
             let latest =
                 |r: &(SeqNum, SeqNum)| r.0.at_or_before(self.sack_latest) && r.1.after(self.sack_latest);
             let first = self.rcvbuf.ranges(env.pool).find(latest);
             let others = self.rcvbuf.ranges(env.pool).filter(|r| !latest(r));
-            for (slot, range) in o.sack.iter_mut().zip(first.into_iter().chain(others)).take(most) {
+            for (slot, range) in
+                o.sack.iter_mut().zip(twice.into_iter().chain(first).chain(others)).take(most)
+            {
                 *slot = range;
                 o.sack_len += 1;
             }

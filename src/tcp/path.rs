@@ -7,8 +7,9 @@
 //!
 //! What is learnt holds for the connection alone: there is no cache of paths that a forgery could poison for others.
 
-use super::conn::{Conn, ConnFlags, Env};
+use super::conn::{Conn, Env};
 use super::record::{Cause, ClosePath};
+use super::recovery::Undo;
 use super::state::{Event, State};
 use crate::time::Time;
 use crate::wire::SeqNum;
@@ -54,7 +55,7 @@ impl Conn {
     /// A router could not pass on the segment at `seq`, which is in flight; `mtu` is what it says its next link takes, 0
     /// for nothing. Returns whether it was believed; there is then something to send.
     #[must_use]
-    pub fn packet_too_big(&mut self, env: &Env<'_>, seq: SeqNum, mtu: u32) -> bool {
+    pub fn packet_too_big(&mut self, env: &mut Env<'_>, seq: SeqNum, mtu: u32) -> bool {
         if !self.state().synchronized() {
             // A SYN is no large packet.
             return false;
@@ -78,7 +79,7 @@ impl Conn {
 
     /// The first segment timed out. When it was full, and this is not the first time, the path may swallow its size in
     /// silence: the next smaller one is tried.
-    pub(super) fn suspect_black_hole(&mut self, env: &Env<'_>) {
+    pub(super) fn suspect_black_hole(&mut self, env: &mut Env<'_>) {
         let size = self.mss + self.headers();
         // Timestamps may take 12 of it.
         let full = self.sndbuf.len().min(self.in_flight() as usize) + 12 >= usize::from(self.mss);
@@ -95,17 +96,12 @@ impl Conn {
     }
 
     /// Segments of packets of `mtu` bytes from now on, and everything in flight again.
-    fn shrink(&mut self, env: &Env<'_>, mtu: u16) {
+    fn shrink(&mut self, env: &mut Env<'_>, mtu: u16) {
         self.mss = mtu.saturating_sub(self.headers()).max(super::config::MIN_MSS).min(self.mss);
         self.raise_at = env.now + RAISE_AFTER;
         self.congestion.set_mss(self.mss);
         // What is sent again for its size is no loss, and its duplicates mean none.
-        self.recovery.on_timeout(self.snd_max);
-        // Sent again, so not timed (Karn).
-        self.flags.clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT);
-        self.flags.set(ConnFlags::FORCE);
-        self.snd_nxt = self.snd_una;
-        self.rtx_at = env.now + self.rtt.rto();
+        self.lose_all(env, Undo::default());
     }
 
     /// Ten minutes have passed: the negotiated size is tried again.

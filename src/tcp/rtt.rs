@@ -20,6 +20,9 @@ pub struct Rtt {
     srtt_us: u32,
     rttvar_us: u32,
     rto_us: u32,
+    /// The least sample there was. It is never forgotten: where a path grows longer, reordering is given less time than
+    /// it could be.
+    least_us: u32,
     backoff: u8,
     /// Timeouts since something new was last acknowledged.
     timeouts: u8,
@@ -27,7 +30,7 @@ pub struct Rtt {
 
 impl Default for Rtt {
     fn default() -> Self {
-        Self { srtt_us: 0, rttvar_us: 0, rto_us: INITIAL_RTO_US, backoff: 0, timeouts: 0 }
+        Self { srtt_us: 0, rttvar_us: 0, rto_us: INITIAL_RTO_US, least_us: u32::MAX, backoff: 0, timeouts: 0 }
     }
 }
 
@@ -36,6 +39,7 @@ impl Rtt {
     /// back-off (§5.7, last paragraph).
     pub fn sample(&mut self, rtt: Duration) {
         let r = u32::try_from(rtt.as_micros()).unwrap_or(MAX_RTO_US).clamp(1, MAX_RTO_US);
+        self.least_us = self.least_us.min(r);
         if self.srtt_us == 0 {
             self.srtt_us = r;
             self.rttvar_us = r / 2;
@@ -101,6 +105,12 @@ impl Rtt {
     #[must_use]
     pub fn backed_off(&self) -> bool {
         self.backoff > 0
+    }
+
+    /// The least round-trip time; zero before the first sample.
+    #[must_use]
+    pub fn least(&self) -> Duration {
+        Duration::from_micros(u64::from(self.least_us.min(self.srtt_us)))
     }
 
     /// Smoothed round-trip time; zero before the first sample.

@@ -8,15 +8,18 @@
 //! The ranges lie in one chunk of the worker's pool, which is borrowed with the first block and given back with the
 //! last range: a connection without a gap owns nothing but this record of 12 bytes. A chunk holds [`MAX_RANGES`]; what
 //! finds no room, or no chunk, is not noted. That is safe: a SACK is advice, and the bytes are at worst sent again.
+//! Behind them in the chunk lies the journal of what was sent again ([`resent`](super::resent)).
 
 use super::chunk::{CHUNK_BYTES, ChunkPool, NONE};
 use crate::wire::SeqNum;
 
 /// Bytes of a range in the chunk: its two edges.
 const RANGE_BYTES: usize = 8;
-/// Ranges a scoreboard holds: a flight of twice as many segments with every second one lost. Fewer, and a large
+/// Ranges a scoreboard holds (160): a flight of twice as many segments with every second one lost. Fewer, and a large
 /// window with scattered loss sends again what arrived; more would need a second chunk.
-pub const MAX_RANGES: usize = CHUNK_BYTES / RANGE_BYTES;
+pub const MAX_RANGES: usize = JOURNAL_AT / RANGE_BYTES;
+/// Where the journal begins in the chunk.
+pub(super) const JOURNAL_AT: usize = CHUNK_BYTES - super::resent::JOURNAL_BYTES;
 /// Discontiguous ranges, or segments less one, that must be `SACKed` above a byte before it counts as lost
 /// (`DupThresh`, RFC 6675 §2). Lower takes reordering for loss; higher waits longer.
 pub const DUP_THRESHOLD: u8 = 3;
@@ -30,8 +33,10 @@ pub struct NotNoted;
 /// Holds a chunk of a pool: [`clear`](Self::clear) it before it is dropped.
 #[derive(Debug)]
 pub struct Scoreboard {
-    chunk: u32,
-    count: u32,
+    pub(super) chunk: u32,
+    count: u16,
+    /// Entries of the journal.
+    pub(super) resent: u16,
     bytes: u32,
 }
 
@@ -39,20 +44,24 @@ const _: () = assert!(size_of::<Scoreboard>() <= 12);
 
 impl Default for Scoreboard {
     fn default() -> Self {
-        Self { chunk: NONE, count: 0, bytes: 0 }
+        Self { chunk: NONE, count: 0, resent: 0, bytes: 0 }
     }
 }
 
 fn word(bytes: &[u8], at: usize) -> SeqNum {
+    SeqNum::new(number(bytes, at))
+}
+
+pub(super) fn number(bytes: &[u8], at: usize) -> u32 {
     let mut w = [0; 4];
     if let Some(from) = bytes.get(at..at + 4) {
         w.copy_from_slice(from);
     }
-    SeqNum::new(u32::from_ne_bytes(w))
+    u32::from_ne_bytes(w)
 }
 
 impl Scoreboard {
-    /// Whether nothing is noted; no chunk is held then.
+    /// Whether no range is noted.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
@@ -70,7 +79,7 @@ impl Scoreboard {
         &self,
         pool: &'p ChunkPool,
     ) -> impl DoubleEndedIterator<Item = (SeqNum, SeqNum)> + use<'p> {
-        let used = self.count as usize * RANGE_BYTES;
+        let used = usize::from(self.count) * RANGE_BYTES;
         let bytes = if self.count == 0 { &[][..] } else { &pool.whole(self.chunk)[..used] };
         bytes.chunks_exact(RANGE_BYTES).map(|r| (word(r, 0), word(r, 4)))
     }
@@ -84,9 +93,9 @@ impl Scoreboard {
 
     /// Puts ranges `from..to` of the chunk's table out and makes room for `new` ones in their place.
     fn splice(&mut self, pool: &mut ChunkPool, from: usize, to: usize, new: usize) {
-        let tail = to * RANGE_BYTES..self.count as usize * RANGE_BYTES;
+        let tail = to * RANGE_BYTES..usize::from(self.count) * RANGE_BYTES;
         pool.whole_mut(self.chunk).copy_within(tail, (from + new) * RANGE_BYTES);
-        self.count = self.count + new as u32 - (to - from) as u32;
+        self.count = self.count + new as u16 - (to - from) as u16;
     }
 
     /// Notes that the peer has `[first, end)`, which the caller has found to be in flight. Gives how many of the bytes
@@ -113,11 +122,8 @@ impl Scoreboard {
             to += 1;
         }
         if from == to {
-            if self.count as usize == MAX_RANGES {
+            if usize::from(self.count) == MAX_RANGES || !self.borrow(pool) {
                 return Err(NotNoted);
-            }
-            if self.count == 0 {
-                self.chunk = pool.alloc().ok_or(NotNoted)?;
             }
         }
         self.splice(pool, from, to, 1);
@@ -145,8 +151,9 @@ impl Scoreboard {
             bytes += r.1 - r.0;
         }
         self.bytes -= bytes;
-        if gone == self.count as usize {
-            self.clear(pool);
+        if gone == usize::from(self.count) {
+            self.count = 0;
+            self.give_back(pool);
             return;
         }
         if let Some(range) = cut {
@@ -157,12 +164,26 @@ impl Scoreboard {
         }
     }
 
+    /// Makes sure of the chunk; false when the pool has none.
+    pub(super) fn borrow(&mut self, pool: &mut ChunkPool) -> bool {
+        if self.chunk == NONE {
+            self.chunk = pool.alloc().unwrap_or(NONE);
+        }
+        self.chunk != NONE
+    }
+
+    /// Gives the chunk back when nothing is in it.
+    pub(super) fn give_back(&mut self, pool: &mut ChunkPool) {
+        if self.count == 0 && self.resent == 0 && self.chunk != NONE {
+            pool.free(self.chunk);
+            self.chunk = NONE;
+        }
+    }
+
     /// Forgets all: the connection ends, or the peer may have thrown away what it had (RFC 2018 §8).
     pub fn clear(&mut self, pool: &mut ChunkPool) {
-        if self.count > 0 {
-            pool.free(self.chunk);
-        }
-        *self = Self::default();
+        (self.count, self.resent, self.bytes) = (0, 0, 0);
+        self.give_back(pool);
     }
 
     /// How many of the bytes in `[from, to)` the peer has.

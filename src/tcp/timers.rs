@@ -105,8 +105,9 @@ impl Conn {
 
     /// Before the RTO: a loss is looked for.
     fn loss_timeout(&mut self, env: &mut Env<'_>) {
-        self.loss_at = Time::NEVER;
-        if self.may_probe() {
+        if self.take_reordering_timeout() {
+            self.reordering_timeout(env);
+        } else if self.may_probe() {
             self.probe_timeout(env.now);
         }
     }
@@ -148,17 +149,8 @@ impl Conn {
             self.limit(env, Cause::GiveUp);
             return;
         }
-        // Karn (RFC 6298 §3): what is sent again is not timed. Go back to the first unacknowledged byte; the window of
-        // one segment lets only that out. What the peer had kept is jumped over by its ACK, or as the scoreboard says.
-        self.congestion.on_timeout(flight, self.rtt.timed_out_before());
-        self.recovery.on_timeout(self.snd_max);
-        self.check_reneging(env);
-        self.flags
-            .clear(ConnFlags::TIMING | ConnFlags::RETRANSMIT | ConnFlags::PROBED | ConnFlags::TAIL_PROBE);
-        self.flags.set(ConnFlags::FORCE);
-        self.loss_at = Time::NEVER;
+        self.lose_flight(env, flight);
         self.rtt.back_off();
-        self.snd_nxt = self.snd_una;
         self.rtx_at = env.now + self.rtt.rto();
         self.suspect_black_hole(env);
     }

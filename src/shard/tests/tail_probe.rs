@@ -6,10 +6,10 @@ use crate::metrics::block::Retransmission;
 use crate::tcp::record::{Cause, ClosePath, First};
 
 /// Round trip in milliseconds; the RTO after one sample is three times as long.
-const RTT: u64 = 100;
+pub const RTT: u64 = 100;
 
 /// A connection whose handshake took [`RTT`].
-fn open(syn: Syn) -> Harness {
+pub fn open(syn: Syn) -> Harness {
     let mut h = Harness::tuned(new_reno);
     h.peer_mut().ts = syn.ts;
     send!(h, SYN seq=0, ack=0, syn=syn);
@@ -20,7 +20,7 @@ fn open(syn: Syn) -> Harness {
 }
 
 /// The same, and so many full segments are out.
-fn sending(n: i64) -> Harness {
+pub fn sending(n: i64) -> Harness {
     let mut h = open(SACK);
     h.act(&[Do::Send((n * MSS) as usize)]);
     segments(&mut h, 0..n.min(10));
@@ -29,7 +29,7 @@ fn sending(n: i64) -> Harness {
 
 /// Nothing is sent for so many milliseconds but at their end.
 #[track_caller]
-fn quiet_for(h: &mut Harness, ms: u64) {
+pub fn quiet_for(h: &mut Harness, ms: u64) {
     after!(h, ms - 1);
     nothing!(h);
     after!(h, 1);

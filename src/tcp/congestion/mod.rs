@@ -97,12 +97,13 @@ impl Congestion {
     /// `acked` bytes were newly acknowledged, outside of recovery, and the window was what held the sender back.
     pub fn on_ack(&mut self, acked: u32, now: Time, srtt: Duration) {
         let cwnd = if self.in_slow_start() {
-            // One segment an acknowledgment (RFC 5681 §3.1; RFC 3465 with L = 1).
-            self.cwnd.saturating_add(acked.min(self.mss))
+            // By bytes, so that a peer that acknowledges every second segment does not slow it down (RFC 3465, L = 2).
+            self.cwnd.saturating_add(acked.min(2 * self.mss))
         } else {
             match &mut self.law {
                 Law::NewReno => {
-                    self.cwnd.saturating_add((self.mss.saturating_mul(self.mss) / self.cwnd.max(1)).max(1))
+                    let step = u64::from(self.mss) * u64::from(acked.min(2 * self.mss));
+                    self.cwnd.saturating_add((step / u64::from(self.cwnd.max(1))).max(1) as u32)
                 }
                 Law::Cubic(c) => c.on_ack(self.cwnd, acked.min(self.cwnd), self.mss, now, srtt),
             }
@@ -149,6 +150,13 @@ impl Congestion {
             c.on_timeout();
         }
         self.cwnd = self.mss;
+    }
+
+    /// What the window and the threshold were reduced for was no loss: at least as large as they were (RFC 4015 §3.1).
+    pub fn restore(&mut self, window: u32, threshold: u32) {
+        self.cwnd = self.cwnd.max(window.min(MAX_WINDOW));
+        self.ssthresh = self.ssthresh.max(threshold);
+        self.on_unused();
     }
 
     /// Nothing was in flight for longer than the RTO: what the path takes is no longer known, and sending begins with

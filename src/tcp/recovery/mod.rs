@@ -1,33 +1,63 @@
-//! Loss: how it is found, and what is sent again (RFC 5681, RFC 6582, RFC 6675, RFC 6937).
+//! Loss: how it is found, and what is sent again (RFC 5681, RFC 6582, RFC 6675, RFC 6937, RFC 8985).
 //!
 //! ```text
-//!            three duplicates, or IsLost(snd_una)
-//!   Open ────────────────────────────────────────▶ Sack   scoreboard: all holes in one round trip, pace by PRR
-//!    ▲  │ without SACK: three duplicates ────────▶ Fast   NewReno: one hole a round trip, window inflated
-//!    │  └ timeout: stays Open, snd_nxt goes back to snd_una and jumps over what the peer has
-//!    └── all acknowledged that was out when the loss was found (recovery point)
+//!            without SACK: three duplicates
+//!   Open ────────────────────────────────────────▶ Fast   NewReno: one hole a round trip, window inflated
+//!    ▲  │ something overtook snd_una (rack) ─────▶ Sack   scoreboard: all holes in one round trip, pace by PRR
+//!    │  └ timeout, or a smaller path MTU ────────▶ Loss   all is lost but what the peer has, pace by slow start;
+//!    │                                              │     without SACK: Open, and snd_nxt goes back to snd_una
+//!    ├── all acknowledged that was out when the loss was found (recovery point)
+//!    └── the timeout was spurious: the window is what it was (timeout)
 //! ```
 //!
-//! A connection with SACK whose scoreboard finds no memory recovers as one without. After a timeout no loss is found by
-//! duplicates until the recovery point is passed: they may answer what was sent again.
+//! What is lost is decided in [`rack`], the silence behind the last segment is [`tlp`]'s, timeouts are [`timeout`]'s. A
+//! connection with SACK whose scoreboard finds no memory recovers as one without.
 
+mod rack;
+mod timeout;
 mod tlp;
 
 use super::congestion::Congestion;
 use super::conn::{Conn, ConnFlags, Env};
+use super::output::Retransmission;
 use super::sack::DUP_THRESHOLD;
 use crate::time::Time;
 use crate::wire::{Header, SeqNum};
+pub(super) use rack::Reordering;
+
+/// Bytes by which the end of what was sent again may lie behind: a window is no larger (RFC 7323 §2.3).
+const FAR_BEHIND: u32 = 1 << 30;
 
 /// Where a connection stands with its losses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// No loss is known, or a timeout has taken care of it.
+    /// No loss is known; without SACK, or a timeout has taken care of it.
     Open,
     /// Fast recovery without SACK (RFC 6582).
     Fast,
     /// Recovery by the scoreboard (RFC 6675).
-    Sack,
+    Sack(Prr),
+    /// After a timeout, with SACK; how to take it back.
+    Loss(Undo),
+}
+
+/// The books of proportional rate reduction (RFC 6937 §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Prr {
+    /// Bytes delivered since the recovery began, and bytes sent.
+    delivered: u32,
+    sent: u32,
+    /// Bytes in flight when it began (`RecoverFS`).
+    flight: u32,
+}
+
+/// What was before a timeout, in case it proves spurious.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Undo {
+    window: u32,
+    threshold: u32,
+    /// Our timestamp when the timer fired: an echo of an older one answers what was sent before.
+    ts: u32,
 }
 
 /// The state of recovery.
@@ -37,6 +67,9 @@ pub(super) struct Recovery {
     pub(super) dup_acks: u8,
     /// The rescue retransmission of this recovery has been sent (RFC 6675 §4, `NextSeg` rule 4).
     pub(super) rescued: bool,
+    /// The window has been reduced for a lost retransmission of this recovery.
+    reduced_again: bool,
+    pub(super) reordering: Reordering,
     /// Highest sequence number sent when the last loss was found: one reduction a window.
     pub(super) recover: SeqNum,
     /// One past the highest byte sent again in this recovery (`HighRxt`).
@@ -47,11 +80,6 @@ pub(super) struct Recovery {
     pub(super) probe_end: SeqNum,
     /// Bytes thought to be on the path (RFC 6675 §4).
     pub(super) pipe: u32,
-    /// Bytes delivered since the recovery began, and bytes sent (RFC 6937 §3).
-    delivered: u32,
-    pub(super) sent: u32,
-    /// Bytes in flight when it began (`RecoverFS`).
-    flight: u32,
 }
 
 /// What an acknowledgment asks the sender to do.
@@ -79,6 +107,17 @@ pub(super) struct AckNews {
     pub(super) limited: bool,
 }
 
+/// What the blocks of an acknowledgment brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct SackNews {
+    /// Bytes that were not noted before.
+    fresh: u32,
+    /// Some of them were out when the timer fired, and were sent once only.
+    original: bool,
+    /// A block found no room.
+    missed: bool,
+}
+
 impl Recovery {
     /// Of a connection that sends from `iss` on.
     pub(super) fn new(iss: SeqNum) -> Self {
@@ -86,14 +125,38 @@ impl Recovery {
             phase: Phase::Open,
             dup_acks: 0,
             rescued: false,
+            reduced_again: false,
+            reordering: Reordering::new(iss),
             recover: iss,
             high_rxt: iss,
             lost_edge: iss,
             probe_end: iss,
             pipe: 0,
-            delivered: 0,
-            sent: 0,
-            flight: 0,
+        }
+    }
+
+    /// A recovery begins: all that is below `edge` is lost, `max` is the highest sequence number sent.
+    fn begin(&mut self, phase: Phase, una: SeqNum, edge: SeqNum, max: SeqNum) {
+        *self = Self {
+            phase,
+            recover: max,
+            high_rxt: una,
+            lost_edge: edge,
+            reordering: self.reordering,
+            ..Self::new(una)
+        };
+    }
+
+    /// Whether what is sent again is chosen by the scoreboard.
+    pub(super) fn by_scoreboard(&self) -> bool {
+        matches!(self.phase, Phase::Sack(_) | Phase::Loss(_))
+    }
+
+    /// How a segment counts that is sent again now.
+    pub(super) fn kind(&self) -> Retransmission {
+        match self.phase {
+            Phase::Loss(_) => Retransmission::DataTimeout,
+            Phase::Open | Phase::Fast | Phase::Sack(_) => Retransmission::DataFast,
         }
     }
 
@@ -129,31 +192,35 @@ impl Recovery {
         AckVerdict::Continue
     }
 
-    /// The retransmission timer fired; `max` is the highest sequence number sent.
+    /// The retransmission timer fired, without SACK; `max` is the highest sequence number sent.
     pub(super) fn on_timeout(&mut self, max: SeqNum) {
         self.recover = max;
         self.phase = Phase::Open;
         self.dup_acks = 0;
     }
 
-    /// With nothing to recover the recovery point stays close behind what is acknowledged: two gigabytes later it would
-    /// seem to lie ahead.
+    /// With nothing to recover its points stay close behind what is acknowledged: two gigabytes later they would seem to
+    /// lie ahead.
     fn pass(&mut self, una: SeqNum) {
         if una.after(self.recover) {
             self.recover = una - 1;
+        }
+        if una.bytes_since(self.high_rxt) > FAR_BEHIND {
+            self.high_rxt = una - FAR_BEHIND;
         }
     }
 
     /// How much the window may grow for what was delivered: proportional rate reduction (RFC 6937 §3.1) with the slow
     /// start bound. Down to the threshold in the time of a round trip, and back up to it if more was lost.
     fn prr(&mut self, c: &mut Congestion, delivered: u32) {
-        self.delivered = self.delivered.saturating_add(delivered);
+        let Phase::Sack(prr) = &mut self.phase else { return };
+        prr.delivered = prr.delivered.saturating_add(delivered);
         let may = if self.pipe > c.threshold() {
-            let share = u64::from(self.delivered) * u64::from(c.threshold());
-            let due = share.div_ceil(u64::from(self.flight.max(1)));
-            due.saturating_sub(u64::from(self.sent)).min(u64::from(u32::MAX)) as u32
+            let share = u64::from(prr.delivered) * u64::from(c.threshold());
+            let due = share.div_ceil(u64::from(prr.flight.max(1)));
+            due.saturating_sub(u64::from(prr.sent)).min(u64::from(u32::MAX)) as u32
         } else {
-            let limit = self.delivered.saturating_sub(self.sent).max(delivered).saturating_add(c.mss());
+            let limit = prr.delivered.saturating_sub(prr.sent).max(delivered).saturating_add(c.mss());
             (c.threshold() - self.pipe).min(limit)
         };
         c.set_window(self.pipe.saturating_add(may));
@@ -164,39 +231,62 @@ impl Conn {
     /// Takes what an acceptable acknowledgment says about losses. `snd_una` has moved already.
     pub(super) fn on_loss_news(&mut self, env: &mut Env<'_>, h: &Header, news: AckNews) {
         self.on_probe_answer(h, news);
-        self.find_losses(env, h, news);
+        self.on_duplicate_report(h);
+        let sack = self.take_blocks(env, h, news);
+        match self.recovery.phase {
+            Phase::Sack(_) => self.in_sack_recovery(env, h.ack, news),
+            Phase::Loss(undo) => self.in_timeout_recovery(env, h, news, sack, undo),
+            Phase::Open | Phase::Fast => self.outside_of_recovery(env, h, news, sack),
+        }
+        if self.scoreboard.is_empty() && self.recovery.phase == Phase::Open {
+            self.flags.clear(ConnFlags::REO_WAIT);
+        }
         if self.may_probe() {
             if news.acked > 0 {
                 self.arm_probe(env.now);
             }
-        } else {
+        } else if !self.flags.has(ConnFlags::REO_WAIT) {
             self.loss_at = Time::NEVER;
         }
     }
 
-    fn find_losses(&mut self, env: &mut Env<'_>, h: &Header, news: AckNews) {
-        let (mut fresh, mut missed) = (0, false);
-        if self.flags.has(ConnFlags::SACK) {
-            for &(first, end) in h.options.sack_blocks() {
-                // What begins at or below `snd_una` is a D-SACK (RFC 2883) or old; beyond `snd_max` is nothing of ours.
-                if first.after(self.snd_una) && end.after(first) && end.at_or_before(self.snd_max) {
-                    match self.scoreboard.insert(env.pool, first, end) {
-                        Ok(new) => fresh += new,
-                        Err(_) => missed = true,
-                    }
-                }
+    /// Notes the SACK blocks on the scoreboard.
+    fn take_blocks(&mut self, env: &mut Env<'_>, h: &Header, news: AckNews) -> SackNews {
+        let mut sack = SackNews::default();
+        if !self.flags.has(ConnFlags::SACK) {
+            return sack;
+        }
+        let highest = self.scoreboard.highest(env.pool);
+        self.notice_reordering(news);
+        for &(first, end) in h.options.sack_blocks() {
+            // What begins at or below `snd_una` is a D-SACK (RFC 2883) or old; beyond `snd_max` is nothing of ours.
+            if !first.after(self.snd_una) || !end.after(first) || end.after(self.snd_max) {
+                continue;
+            }
+            let once = first.max(self.recovery.high_rxt);
+            let unknown = |s: &Self, to: SeqNum| {
+                to.bytes_since(once) > s.scoreboard.sacked(env.pool, once, to.max(once))
+            };
+            let late = highest.is_some_and(|fack| unknown(self, end.min(fack)));
+            sack.original |= unknown(self, end.min(self.recovery.recover));
+            match self.scoreboard.insert(env.pool, first, end) {
+                Ok(new) => sack.fresh += new,
+                Err(_) => sack.missed = true,
+            }
+            if late {
+                self.flags.set(ConnFlags::REORDERED);
             }
         }
-        let sack = self.flags.has(ConnFlags::SACK) && (!missed || !self.scoreboard.is_empty());
-        if self.recovery.phase == Phase::Sack {
-            self.in_sack_recovery(env, h.ack, news);
-            return;
-        }
+        sack
+    }
+
+    fn outside_of_recovery(&mut self, env: &mut Env<'_>, h: &Header, news: AckNews, sack: SackNews) {
         if news.acked > 0 {
             self.on_progress(env, h.ack, news);
         }
-        if !sack {
-            if news.duplicate && (missed || !self.flags.has(ConnFlags::SACK)) {
+        let by_duplicates = !self.flags.has(ConnFlags::SACK) || (sack.missed && self.scoreboard.is_empty());
+        if by_duplicates {
+            if news.duplicate {
                 let (una, max, flight) = (self.snd_una, self.snd_max, self.in_flight());
                 let verdict = self.recovery.on_duplicate(&mut self.congestion, una, max, flight);
                 self.follow(verdict);
@@ -204,11 +294,17 @@ impl Conn {
             return;
         }
         if self.recovery.phase == Phase::Open {
-            if news.acked == 0 && fresh > 0 {
+            if news.acked == 0 && sack.fresh > 0 {
                 self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);
             }
-            self.look_for_loss(env, news);
+            let delivered = self.delivered(news);
+            self.look_for_loss(env, delivered);
         }
+    }
+
+    /// Bytes that left the path, by what the peer says.
+    fn delivered(&self, news: AckNews) -> u32 {
+        (news.acked + self.scoreboard.bytes()).saturating_sub(news.noted)
     }
 
     fn follow(&mut self, verdict: AckVerdict) {
@@ -218,83 +314,74 @@ impl Conn {
         }
     }
 
-    /// Something new is acknowledged outside of recovery by SACK.
+    /// Something new is acknowledged outside of recovery by the scoreboard.
     fn on_progress(&mut self, env: &Env<'_>, ack: SeqNum, news: AckNews) {
         self.flags.clear(ConnFlags::RETRANSMIT);
-        match self.recovery.phase {
-            Phase::Fast => {
-                let flight = self.in_flight();
-                let verdict = self.recovery.on_ack(&mut self.congestion, ack, news.acked, flight);
-                self.follow(verdict);
-            }
-            Phase::Open | Phase::Sack => {
-                self.recovery.dup_acks = 0;
-                self.recovery.pass(self.snd_una);
-                if news.limited {
-                    self.congestion.on_ack(news.acked, env.now, self.rtt.srtt());
-                } else {
-                    self.congestion.on_unused();
-                }
-            }
+        if self.recovery.phase == Phase::Fast {
+            let flight = self.in_flight();
+            let verdict = self.recovery.on_ack(&mut self.congestion, ack, news.acked, flight);
+            self.follow(verdict);
+            return;
+        }
+        self.recovery.dup_acks = 0;
+        self.recovery.pass(self.snd_una);
+        if news.limited {
+            self.congestion.on_ack(news.acked, env.now, self.rtt.srtt());
+        } else {
+            self.congestion.on_unused();
         }
     }
 
-    /// RFC 6675 §5, steps 1 to 4: three acknowledgments with news, or as much `SACKed` above the first hole.
-    fn look_for_loss(&mut self, env: &mut Env<'_>, news: AckNews) {
-        let r = &self.recovery;
-        if self.scoreboard.is_empty() || self.snd_una.before(r.recover) {
-            return;
-        }
-        let edge = self.scoreboard.lost_edge(env.pool, self.snd_una, u32::from(self.mss));
-        if r.dup_acks < DUP_THRESHOLD && !edge.after(self.snd_una) {
-            return;
-        }
+    /// What lies below `edge` is lost: recovery by the scoreboard begins (RFC 6675 §5, steps 4.1 to 4.3).
+    fn enter_recovery(&mut self, env: &mut Env<'_>, edge: SeqNum, delivered: u32) {
         let flight = self.in_flight();
         self.congestion.on_loss(flight);
-        self.recovery = Recovery {
-            phase: Phase::Sack,
-            flight,
-            recover: self.snd_max,
-            high_rxt: self.snd_una,
-            ..Recovery::new(self.snd_una)
-        };
+        let phase = Phase::Sack(Prr { flight, ..Prr::default() });
+        self.recovery.begin(phase, self.snd_una, edge, self.snd_max);
         self.flags.clear(ConnFlags::PROBED | ConnFlags::TAIL_PROBE);
         self.flags.set(ConnFlags::RETRANSMIT);
-        self.sack_step(env, news);
+        self.sack_step(env, delivered);
     }
 
     /// RFC 6675 §5, steps A and B.
     fn in_sack_recovery(&mut self, env: &mut Env<'_>, ack: SeqNum, news: AckNews) {
+        let delivered = self.delivered(news);
         if ack.at_or_after(self.recovery.recover) {
-            self.recovery.phase = Phase::Open;
-            self.recovery.dup_acks = 0;
-            self.flags.clear(ConnFlags::RETRANSMIT);
             self.congestion.set_window(self.congestion.threshold());
-            self.look_for_loss(env, news);
+            self.leave_recovery(env);
+            self.look_for_loss(env, delivered);
             return;
         }
-        self.sack_step(env, news);
+        self.sack_step(env, delivered);
+    }
+
+    /// All is acknowledged that was out when the loss was found.
+    fn leave_recovery(&mut self, env: &mut Env<'_>) {
+        self.recovery.phase = Phase::Open;
+        self.recovery.dup_acks = 0;
+        self.recovery.pass(self.snd_una);
+        self.recovery.reordering.recovered();
+        self.scoreboard.forget_resent(env.pool);
+        self.flags.clear(ConnFlags::RETRANSMIT | ConnFlags::REO_WAIT);
     }
 
     /// What is lost, what is on the path (RFC 6675 §4, `SetPipe`), and what may be sent for it.
-    fn sack_step(&mut self, env: &Env<'_>, news: AckNews) {
+    fn sack_step(&mut self, env: &mut Env<'_>, delivered: u32) {
+        self.review_losses(env);
         let (una, max) = (self.snd_una, self.snd_max);
         let board = &self.scoreboard;
         let r = &mut self.recovery;
-        r.high_rxt = r.high_rxt.max(una);
-        r.lost_edge = board.lost_edge(env.pool, una, u32::from(self.mss));
-        // Once for what is not lost, and once for what was sent again.
+        // Once for what is not lost, and once for what was sent again, unless that is lost too.
         let first_time = (max - r.lost_edge) - board.sacked(env.pool, r.lost_edge, max);
         let again = (r.high_rxt - una) - board.sacked(env.pool, una, r.high_rxt);
-        r.pipe = first_time + again;
-        let delivered = (news.acked + board.bytes()).saturating_sub(news.noted);
+        r.pipe = first_time + again.saturating_sub(board.lost_again_bytes(env.pool));
         r.prr(&mut self.congestion, delivered);
     }
 
     /// Bytes of `[snd_una, snd_nxt)` that count against the window: what the peer has does not.
     pub(super) fn outstanding(&self, env: &Env<'_>, offset: u32) -> u32 {
         match self.recovery.phase {
-            Phase::Sack => self.recovery.pipe,
+            Phase::Sack(_) | Phase::Loss(_) => self.recovery.pipe,
             Phase::Fast | Phase::Open if self.scoreboard.is_empty() => offset,
             Phase::Fast | Phase::Open => {
                 offset.saturating_sub(self.scoreboard.sacked(env.pool, self.snd_una, self.snd_nxt))
@@ -315,20 +402,15 @@ impl Conn {
         self.congestion.window() + more
     }
 
-    /// Bytes were sent in recovery by SACK (RFC 6675 §5, step C.4).
+    /// Bytes were sent in recovery by the scoreboard (RFC 6675 §5, step C.4).
     pub(super) fn count_recovery(&mut self, len: u32) {
-        if self.recovery.phase == Phase::Sack {
-            self.recovery.pipe = self.recovery.pipe.saturating_add(len);
-            self.recovery.sent = self.recovery.sent.saturating_add(len);
+        let r = &mut self.recovery;
+        match &mut r.phase {
+            Phase::Sack(prr) => prr.sent = prr.sent.saturating_add(len),
+            Phase::Loss(_) => {}
+            Phase::Open | Phase::Fast => return,
         }
-    }
-
-    /// After a timeout the peer may have thrown away what it had said it has (RFC 2018 §8). It has, if it stops right
-    /// where it said that it has more; and a second timeout in a row is reason enough to believe nothing.
-    pub(super) fn check_reneging(&mut self, env: &mut Env<'_>) {
-        if self.rtt.timed_out_before() || self.scoreboard.has(env.pool, self.snd_una) {
-            self.scoreboard.clear(env.pool);
-        }
+        r.pipe = r.pipe.saturating_add(len);
     }
 }
 
@@ -395,19 +477,21 @@ mod tests {
         let (mut r, mut c) = fresh();
         c.set_window(20_000);
         c.on_loss(20_000);
-        r.phase = Phase::Sack;
-        r.flight = 20_000;
+        r.phase = Phase::Sack(Prr { flight: 20_000, ..Prr::default() });
         // One lost, 19 delivered; with each acknowledgment the path empties by a segment, and half as much goes in.
         r.pipe = 19_000;
+        let mut sent = 0;
         for _ in 0..19 {
             r.pipe -= 1000;
             r.prr(&mut c, 1000);
             while c.window() - r.pipe >= 1000 {
                 r.pipe += 1000;
-                r.sent += 1000;
+                sent += 1000;
+                let Phase::Sack(prr) = &mut r.phase else { unreachable!("it is not over") };
+                prr.sent = sent;
             }
         }
-        assert!((9000..=10_000).contains(&r.sent), "half of what was delivered: {}", r.sent);
+        assert!((9000..=10_000).contains(&sent), "half of what was delivered: {sent}");
         assert!((9000..=10_000).contains(&r.pipe), "and the path is at the threshold: {}", r.pipe);
     }
 
@@ -416,7 +500,8 @@ mod tests {
         let (mut r, mut c) = fresh();
         c.set_window(20_000);
         c.on_loss(20_000);
-        (r.phase, r.flight, r.pipe) = (Phase::Sack, 20_000, 2000);
+        r.phase = Phase::Sack(Prr { flight: 20_000, ..Prr::default() });
+        r.pipe = 2000;
         r.prr(&mut c, 1000);
         assert_eq!(c.window(), 4000, "what was delivered and a segment");
     }
