@@ -54,13 +54,13 @@ impl PortRange {
 
     /// Whose port it is; `None` when it is not in the range.
     #[must_use]
-    pub fn owner(&self, port: u16) -> Option<usize> {
+    pub fn owner(self, port: u16) -> Option<usize> {
         let at = port.checked_sub(self.first).filter(|&at| at < self.count)?;
         Some(usize::from(at % self.workers))
     }
 
     /// How many ports a worker has.
-    fn share(&self, worker: u16) -> u16 {
+    const fn share(self, worker: u16) -> u16 {
         (self.count - worker).div_ceil(self.workers)
     }
 }
