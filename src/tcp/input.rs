@@ -401,7 +401,9 @@ impl Conn {
         };
         let of_retransmission = ts.ecr.wrapping_sub(self.rtx_ts).cast_signed() >= 0;
         let ms = self.ts_val(now).wrapping_sub(ts.ecr);
-        if self.rtt.backed_off() && of_retransmission && ms < 60_000 {
+        // Until there is one, the RTO is seconds long.
+        let needed = self.rtt.backed_off() || self.rtt.srtt().is_zero();
+        if needed && of_retransmission && ms < 60_000 {
             self.rtt.sample(Duration::from_millis(u64::from(ms.max(1))));
             return true;
         }

@@ -236,6 +236,8 @@ impl Conn {
         // A rescue does not move HighRxt (RFC 6675 §4), and proves nothing: the original may be on its way.
         self.recovery.high_rxt = high_rxt;
         self.recovery.rescued = true;
+        // So that it is known for a probe when it is reported to have come twice.
+        self.recovery.probe_end = end;
         Some(out)
     }
 
