@@ -196,15 +196,12 @@ impl Rig {
             let server = Namespace::create(server)?;
             let client = Namespace::create(client)?;
             let relay = config.relayed.then(|| Namespace::create(between)).transpose()?;
-            let relay = match relay {
-                Some(relay) => {
-                    let interfaces = wire_relayed(&server, &relay, &client, &config)?;
-                    Some((relay, interfaces))
-                }
-                None => {
-                    wire((&server, SERVER_INTERFACE), (&client, CLIENT_INTERFACE), &config)?;
-                    None
-                }
+            let relay = if let Some(relay) = relay {
+                let interfaces = wire_relayed(&server, &relay, &client, &config)?;
+                Some((relay, interfaces))
+            } else {
+                wire((&server, SERVER_INTERFACE), (&client, CLIENT_INTERFACE), &config)?;
+                None
             };
             for (ns, interface, addresses) in
                 [(&server, SERVER_INTERFACE, &config.server), (&client, CLIENT_INTERFACE, &config.client)]

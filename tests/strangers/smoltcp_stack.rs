@@ -123,7 +123,7 @@ fn endpoint(e: Endpoint) -> IpEndpoint {
 fn socket(n: usize) -> Socket<'static> {
     let bytes = [4096, 16_384, 65_535, 200_000][n / 2 % 4];
     let mut s = Socket::new(SocketBuffer::new(vec![0; bytes]), SocketBuffer::new(vec![0; bytes]));
-    s.set_nagle_enabled(n % 3 == 0);
+    s.set_nagle_enabled(n.is_multiple_of(3));
     if n % 5 == 1 {
         s.set_ack_delay(None);
     }

@@ -48,9 +48,8 @@ impl Shape {
     /// What finwheel's close record says when nothing is lost.
     pub const fn lossless(self, we_send: u32) -> (ClosePath, First, Cause) {
         match self {
-            Self::StrangerFirst => (ClosePath::Passive, First::Peer, Cause::Peer),
             Self::StrangerHalf if we_send > 0 => (ClosePath::HalfClose, First::Peer, Cause::Peer),
-            Self::StrangerHalf => (ClosePath::Passive, First::Peer, Cause::Peer),
+            Self::StrangerFirst | Self::StrangerHalf => (ClosePath::Passive, First::Peer, Cause::Peer),
             Self::WeFirst => (ClosePath::Active, First::Us, Cause::Service),
             Self::WeHalf => (ClosePath::HalfClose, First::Us, Cause::Service),
             Self::Together => (ClosePath::Simultaneous, First::Both, Cause::Service),
@@ -228,11 +227,10 @@ impl Ours {
         }
         let follow = self.peer_closed && self.end.sent_all();
         let (close, shut, abort) = match self.plan.shape {
-            Shape::StrangerFirst | Shape::StrangerHalf => (follow, false, false),
+            // Together, the world closes both ends; under faults the peer's FIN may come in between.
+            Shape::StrangerFirst | Shape::StrangerHalf | Shape::Together => (follow, false, false),
             Shape::WeFirst => (self.end.done(), false, false),
             Shape::WeHalf => (false, self.end.sent_all(), false),
-            // The world closes both ends; under faults the peer's FIN may come in between.
-            Shape::Together => (follow, false, false),
             Shape::StrangerReset => (false, false, false),
             Shape::WeReset => (false, false, self.end.received_some()),
         };

@@ -216,7 +216,8 @@ fn serve(listener: &TcpListener, plan: &Plan, stall: Duration) {
             read_to_end(&mut end, &mut rx);
             write_all(&mut end, &tx).unwrap();
         }
-        // finwheel shuts down when it has sent everything, and so does this end.
+        // Nobody closes both ends at one moment here: this end shuts down once it has sent everything, and finwheel, which
+        // may still be sending, follows.
         Shape::Together => {
             let mut rest = End::strangers(plan);
             std::thread::scope(|s| {

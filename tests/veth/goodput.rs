@@ -94,7 +94,8 @@ fn upload(rig: &Rig, sender: Sender, cell: &Cell, seed: u64, lasts: Duration) ->
                 // As finwheel does by default.
                 setsockopt(&stream, sockopt::TcpCongestion, &OsString::from("cubic")).unwrap();
                 // Until the receiver goes.
-                while stream.write_all(&[0x5a; 65_536]).is_ok() {}
+                let part = vec![0x5a; 65_536];
+                while stream.write_all(&part).is_ok() {}
             });
         }
         receive(&listener, lasts)

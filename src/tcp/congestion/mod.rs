@@ -146,9 +146,12 @@ impl Congestion {
 
     /// The retransmission timer fired with `flight` bytes out (RFC 5681 §3.1: loss window of one segment).
     /// `again` says that the same data timed out before: the threshold is then kept.
+    ///
+    /// During a recovery that has not come to its end what is not acknowledged piles up, window after window, most of it
+    /// known to have arrived: it says nothing about what the path takes, so no more than a window counts.
     pub fn on_timeout(&mut self, flight: u32, again: bool) {
         if !again {
-            self.ssthresh = self.reduced(flight.min(MAX_WINDOW));
+            self.ssthresh = self.reduced(flight.min(self.cwnd));
         }
         if let Law::Cubic(c) = &mut self.law {
             c.on_timeout();
@@ -214,6 +217,7 @@ mod tests {
     #[test]
     fn d09_a_second_timeout_of_the_same_data_keeps_the_threshold() {
         let mut c = reno();
+        c.set_window(20_000);
         c.on_timeout(20_000, false);
         c.on_timeout(1000, true);
         assert_eq!(c.window(), 1000);
@@ -223,6 +227,23 @@ mod tests {
         assert_eq!(c.window(), 10_000, "slow start up to half of what was in flight at first");
         c.on_ack(1000, NOW, RTT);
         assert_eq!(c.window(), 10_100);
+    }
+
+    #[test]
+    fn d11_a_timeout_takes_the_window_for_what_the_path_held_however_much_is_unacknowledged() {
+        for (algorithm, threshold) in [(Algorithm::NewReno, 15_000), (Algorithm::Cubic, 21_000)] {
+            let mut c = Congestion::new(algorithm, 1000);
+            c.set_window(30_000);
+            c.on_timeout(500_000, false);
+            assert_eq!((c.window(), c.threshold()), (1000, threshold));
+            let mut c = Congestion::new(algorithm, 1000);
+            c.on_timeout(4000, false);
+            assert_eq!(
+                c.threshold(),
+                if algorithm == Algorithm::Cubic { 2800 } else { 2000 },
+                "less was out"
+            );
+        }
     }
 
     #[test]
