@@ -14,6 +14,7 @@
 //! `closed` is the last call, exactly once for each connection that was `opened` by a peer or was begun from here (which
 //! may have been refused and never `opened`), however it ended.
 
+pub mod blast;
 pub mod discard;
 pub mod echo;
 pub mod http;
@@ -25,7 +26,7 @@ pub(crate) mod testing;
 
 use crate::tcp::record::CloseRecord;
 use crate::time::Time;
-use crate::wire::Tuple;
+use crate::wire::{L2, Tuple};
 
 /// The connection a service call is about.
 pub trait Context {
@@ -56,6 +57,37 @@ pub trait Context {
     fn abort(&mut self);
 }
 
+/// What a service that opens connections by itself wants done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Open a connection, now. [`Service::not_opened`] tells when that cannot be.
+    Open(Opening),
+    /// [`Service::called`], about this connection: its time has come.
+    Call(Tuple),
+    /// Nothing before this time, unless something else happens first.
+    Wait(Time),
+}
+
+/// A connection to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its name.
+    pub tuple: Tuple,
+    /// Link layer of what is sent.
+    pub l2: L2,
+    /// The word that its context has at first.
+    pub user: u32,
+}
+
+/// Why a connection was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// The pair is in use, or in a `TIME_WAIT` that it cannot leave yet: another one may do.
+    PairInUse,
+    /// The table of connections is full.
+    TableFull,
+}
+
 /// The application above TCP. See the module's head for the order of calls.
 pub trait Service {
     /// The handshake is complete.
@@ -78,6 +110,23 @@ pub trait Service {
     /// The worker is asked to end its connections. The default closes lingering, after what was sent so far.
     fn drain(&mut self, cx: &mut dyn Context) {
         cx.close_lingering();
+    }
+
+    /// What is to be done next on this service's own account: asked every turn, some times over, of the service that
+    /// connections are opened for. Not asked any more once the worker is drained.
+    fn errand(&mut self, now: Time) -> Errand {
+        let _ = now;
+        Errand::Wait(Time::NEVER)
+    }
+
+    /// An [`Errand::Open`] could not be done; `closed` is not called for it.
+    fn not_opened(&mut self, user: u32, why: NotOpened) {
+        let _ = (user, why);
+    }
+
+    /// What [`Errand::Call`] asked for.
+    fn called(&mut self, cx: &mut dyn Context) {
+        let _ = cx;
     }
 
     /// The connection ended: it left for `TIME_WAIT` or is gone. `user` is the word stored with it.

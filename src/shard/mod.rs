@@ -18,6 +18,7 @@ mod by_hand;
 mod cookies;
 mod deliver;
 mod egress;
+mod errands;
 mod half_open;
 mod half_table;
 pub mod index;
@@ -153,6 +154,10 @@ pub struct Shard<P> {
     port: P,
     core: Core,
     mailbox: Mailbox,
+    /// Whether the last service opens connections.
+    client: bool,
+    /// When the client's service wants to be asked for its errands again.
+    errands_at: Time,
     /// Frames of the present burst.
     burst: Vec<Frame>,
     /// Keys that a wheel gave out.
@@ -174,6 +179,7 @@ impl<P: Port> Shard<P> {
             services.push(l.service);
             log.moved(State::Closed, Event::PassiveOpen, State::Listen);
         }
+        let client = parts.client.is_some();
         services.extend(parts.client);
         let core = Core {
             now: parts.now,
@@ -199,6 +205,8 @@ impl<P: Port> Shard<P> {
             port: parts.port,
             core,
             mailbox: parts.mailbox,
+            client,
+            errands_at: Time::NEVER,
             burst: Vec::with_capacity(BURST),
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
             stopped: false,
