@@ -25,6 +25,7 @@
 
 pub mod drain;
 pub mod http;
+mod outbound;
 mod outcome;
 pub mod phase;
 pub mod rlimit;
@@ -34,7 +35,8 @@ mod supervisor;
 mod terminator;
 mod workers;
 
+pub use outbound::ConnectError;
 pub use outcome::{Outcome, WorkerFailure};
 pub use phase::{Phase, Phases};
-pub use settings::{Cores, ListenerSettings, ServiceFactory, Settings};
+pub use settings::{ClientSettings, Cores, ListenerSettings, ServiceFactory, Settings};
 pub use terminator::{Control, StartError, Terminator};

@@ -1,7 +1,7 @@
 //! What a [`Terminator`](super::Terminator) is started with, from a configuration file or by hand.
 
 use crate::config::{self, Config, ServiceConfig};
-use crate::port::xsk::{Mode, OpenConfig, Queues, RingConfig, ZeroCopy};
+use crate::port::xsk::{Claim, Mode, OpenConfig, Queues, RingConfig, ZeroCopy};
 use crate::service::Service;
 use crate::service::discard::Discard;
 use crate::service::echo::Echo;
@@ -12,7 +12,8 @@ use crate::tcp::TcpConfig;
 use crate::tcp::config::{KeepAlive, Limits};
 use crate::tcp::congestion::Algorithm;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,59 @@ impl fmt::Debug for ListenerSettings {
     }
 }
 
+/// Connections that are opened from here: [`Terminator::connect`](super::Terminator::connect).
+#[derive(Clone)]
+pub struct ClientSettings {
+    /// Where they come from: of each IP version the first. The interface must have the address.
+    pub addresses: Vec<IpAddr>,
+    /// Their local ports, split between the workers. What comes to them is taken from the kernel, so they must lie outside
+    /// of what it gives to its own sockets (`net.ipv4.ip_local_port_range`).
+    pub ports: RangeInclusive<u16>,
+    /// What serves them.
+    pub service: ServiceFactory,
+    /// Their limits.
+    pub limits: Limits,
+}
+
+impl ClientSettings {
+    /// The ports below those that Linux gives out unless told otherwise (32768 to 60999).
+    pub const PORTS: RangeInclusive<u16> = 16_384..=32_767;
+
+    /// From these addresses and [`ClientSettings::PORTS`], with default limits.
+    #[must_use]
+    pub fn new<S: Service + 'static>(
+        addresses: &[IpAddr],
+        service: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            addresses: addresses.to_vec(),
+            ports: Self::PORTS,
+            service: Arc::new(move || Box::new(service())),
+            limits: Limits::DEFAULT,
+        }
+    }
+
+    /// What is to be taken from the kernel for them.
+    pub(super) fn claims(&self) -> impl Iterator<Item = Claim> {
+        let claim = |&ip: &IpAddr| Claim::LocalPorts {
+            addr: ip.into(),
+            lo: *self.ports.start(),
+            hi: *self.ports.end(),
+        };
+        self.addresses.iter().map(claim)
+    }
+}
+
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSettings")
+            .field("addresses", &self.addresses)
+            .field("ports", &self.ports)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How to start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -69,6 +123,8 @@ pub struct Settings {
     pub capacity: Capacity,
     /// Listeners; the position is the listener's number.
     pub listeners: Vec<ListenerSettings>,
+    /// Connections that are opened from here, if any are.
+    pub client: Option<ClientSettings>,
     /// Where workers run.
     pub cores: Cores,
     /// What they do without work.
@@ -86,6 +142,7 @@ impl Settings {
             tcp: TcpConfig::default(),
             capacity: Capacity::default(),
             listeners: Vec::new(),
+            client: None,
             cores: Cores::Auto,
             idle: Idle::Adaptive,
             metrics: None,
@@ -124,6 +181,7 @@ impl Settings {
             open: open(&c.interface),
             tcp: TcpConfig { syn_cookies: w.half_open_cookies, ..tcp(&c.tcp) },
             listeners: c.listeners.iter().map(|l| listener(l, capacity.connections)).collect(),
+            client: None,
             capacity,
             cores: match &w.cores {
                 config::Cores::Auto => Cores::Auto,

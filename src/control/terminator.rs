@@ -1,15 +1,17 @@
 //! One interface, terminated: from settings to running workers, and to their end.
 
 use super::http::{self, Admin, Server};
+use super::outbound::{ConnectError, Opener};
 use super::outcome::Outcome;
 use super::phase::{Phase, Phases};
-use super::settings::{Cores, Settings};
+use super::settings::{ClientSettings, Cores, Settings};
 use super::supervisor::{REPORT_LIMIT, Request, Supervisor};
 use super::workers::{Plan, Worker};
 use crate::metrics::exposition::{Exposition, Merged};
 use crate::port::link::LinkFacts;
 use crate::port::xsk::{self, Claim, Opened, Report, RingConfig, SetupError, XskPort};
 use crate::shard::mailbox::{Wake, mailboxes};
+use crate::shard::outbound::{LocalEnds, PortRange};
 use crate::shard::trace::Entry;
 use crate::shard::worker::Clock;
 use crate::tcp::isn::Secret;
@@ -20,7 +22,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -69,6 +71,16 @@ pub enum StartError {
         /// Its queue.
         queue: u32,
     },
+    /// Not a port for each worker, or port 0.
+    #[error("local ports {first} to {last} do not give each of {workers} workers one")]
+    Ports {
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
+        /// Workers there are.
+        workers: usize,
+    },
     /// The operating system refused something.
     #[error("{what}: {source}")]
     System {
@@ -113,6 +125,7 @@ impl Control {
 /// A running terminator. Dropping it ends it as [`Terminator::stop`] does.
 pub struct Terminator {
     requests: Sender<Request>,
+    outbound: Mutex<Option<Opener>>,
     exposition: Exposition,
     phases: Phases,
     interface: Report,
@@ -146,13 +159,22 @@ impl Terminator {
             tcp: engine_config(settings, &report),
             capacity: settings.capacity.clone(),
             listeners: Plan::listeners(&settings.listeners),
+            client: settings.client.as_ref().map(|c| Arc::clone(&c.service)),
+            local_ends: None,
             secret: Secret::new(k0, k1),
             index_key: (0, 0),
             clock: Clock::start(),
             idle: settings.idle,
         };
+        let range = port_range(settings.client.as_ref(), ports.len())?;
         let cores = cores(&settings.cores, ports.len());
-        let workers = start_workers(ports, &cores, &plan, &requests)?;
+        let workers = start_workers(ports, &cores, &plan, &requests, |worker| {
+            let (client, range) = (settings.client.as_ref()?, range?);
+            Some(LocalEnds::new(&client.addresses, range, worker))
+        })?;
+        let handles = workers.iter().map(|w| w.handle.clone()).collect();
+        let opener = settings.client.as_ref().map(|c| Opener::new(&report, c, handles)).transpose();
+        let opener = opener.map_err(StartError::system("opening a netlink socket"))?;
         let queues: Vec<u32> = workers.iter().map(|w| w.queue).collect();
         let cores = workers.iter().map(|w| w.core).collect();
         let mut supervisor = Supervisor::new(inbox, workers, steering, exposition.clone(), phases.clone());
@@ -163,6 +185,7 @@ impl Terminator {
             .map_err(StartError::system("starting the thread that looks after the workers"))?;
         let started = Self {
             requests,
+            outbound: Mutex::new(opener),
             exposition,
             phases,
             interface: report,
@@ -223,6 +246,20 @@ impl Terminator {
     pub fn trace(&self, remotes: Vec<Endpoint>) {
         // It fails when the supervisor has ended, and then there are no connections.
         let _ = self.requests.send(Request::Trace(remotes));
+    }
+
+    /// Has the next worker open a connection to `remote`, for the service of [`ClientSettings`](super::ClientSettings);
+    /// `user` is the word that its context has at first. Returns when the worker has been told; how it goes the service is
+    /// told: `opened` and `closed`, or `closed` alone, or `not_begun`.
+    ///
+    /// The first connection by way of a neighbour waits for the kernel to resolve it.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn connect(&self, remote: SocketAddr, user: u32) -> Result<(), ConnectError> {
+        // Whoever panicked with it left a cache and a counter: both are good as they are.
+        let mut outbound = self.outbound.lock().unwrap_or_else(PoisonError::into_inner);
+        outbound.as_mut().ok_or(ConnectError::NoClient)?.open(remote, user)
     }
 
     /// Ends the trace and returns what was recorded, oldest first.
@@ -325,6 +362,7 @@ fn open_config(settings: &Settings) -> xsk::OpenConfig {
     let mut open = settings.open.clone();
     let addresses = settings.listeners.iter().flat_map(|l| &l.addresses);
     open.claims.extend(addresses.map(|&a| Claim::listen(a)));
+    open.claims.extend(settings.client.iter().flat_map(ClientSettings::claims));
     if let Ok(link) = LinkFacts::read(&open.interface)
         && link.mtu > open.rings.mtu_limit()
     {
@@ -336,8 +374,18 @@ fn open_config(settings: &Settings) -> xsk::OpenConfig {
 fn engine_config(settings: &Settings, report: &Report) -> crate::tcp::TcpConfig {
     let mut tcp = settings.tcp.clone();
     tcp.mtu = u16::try_from(report.mtu).unwrap_or(u16::MAX);
-    tcp.limits = settings.listeners.iter().map(|l| l.limits.clone()).collect();
+    // The client's service comes after the listeners'.
+    let client = settings.client.iter().map(|c| &c.limits);
+    tcp.limits = settings.listeners.iter().map(|l| &l.limits).chain(client).cloned().collect();
     tcp
+}
+
+/// How the client's ports are split.
+fn port_range(client: Option<&ClientSettings>, workers: usize) -> Result<Option<PortRange>, StartError> {
+    let Some(client) = client else { return Ok(None) };
+    let (first, last) = (*client.ports.start(), *client.ports.end());
+    let range = PortRange::new(&client.ports, workers).ok_or(StartError::Ports { first, last, workers })?;
+    Ok(Some(range))
 }
 
 /// Two words of the operating system's randomness.
@@ -354,6 +402,7 @@ fn start_workers(
     cores: &[Option<CoreId>],
     plan: &Plan,
     requests: &Sender<Request>,
+    local_ends: impl Fn(usize) -> Option<LocalEnds>,
 ) -> Result<Vec<Worker>, StartError> {
     let wakes: Vec<Wake> = ports
         .iter()
@@ -370,7 +419,7 @@ fn start_workers(
             let _ = requests.send(Request::Ended);
         };
         let core = cores.get(i).copied().flatten();
-        let plan = Plan { index_key: random()?, ..plan.clone() };
+        let plan = Plan { index_key: random()?, local_ends: local_ends(i), ..plan.clone() };
         let worker = Worker::start(i, core, port, mailbox, plan, ended)
             .map_err(StartError::system("starting a worker's thread"))?;
         workers.push(worker);

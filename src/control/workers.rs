@@ -13,6 +13,7 @@ use crate::metrics::block::Block;
 use crate::port::xsk::XskPort;
 use crate::port::{Accounting, Port};
 use crate::shard::mailbox::{Command, Handle, Mailbox};
+use crate::shard::outbound::LocalEnds;
 use crate::shard::worker::{self, Clock, Idle};
 use crate::shard::{Capacity, Listener, Parts, Shard};
 use crate::tcp::TcpConfig;
@@ -56,6 +57,9 @@ pub(super) struct Plan {
     pub tcp: TcpConfig,
     pub capacity: Capacity,
     pub listeners: Vec<(Vec<Endpoint>, ServiceFactory)>,
+    pub client: Option<ServiceFactory>,
+    /// Of this worker alone.
+    pub local_ends: Option<LocalEnds>,
     pub secret: Secret,
     /// Of this worker's index alone.
     pub index_key: (u64, u64),
@@ -72,19 +76,23 @@ impl Plan {
 
     fn shard(&self, port: XskPort, mailbox: Mailbox) -> Shard<XskPort> {
         let listeners = self.listeners.iter();
-        Shard::new(Parts {
+        let mut shard = Shard::new(Parts {
             port,
             tcp: self.tcp.clone(),
             capacity: self.capacity.clone(),
             listeners: listeners
                 .map(|(endpoints, service)| Listener { endpoints: endpoints.clone(), service: service() })
                 .collect(),
-            client: None,
+            client: self.client.as_ref().map(|service| service()),
             secret: self.secret,
             index_key: self.index_key,
             mailbox,
             now: self.clock.now(),
-        })
+        });
+        if let Some(ends) = &self.local_ends {
+            shard.set_local_ends(ends.clone());
+        }
+        shard
     }
 }
 

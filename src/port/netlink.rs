@@ -1,11 +1,13 @@
-//! A synchronous rtnetlink socket for set-up: links, addresses and attached XDP programs.
+//! A synchronous rtnetlink socket for set-up and the control plane: links, addresses, attached XDP programs, and where the
+//! kernel would send a packet.
 //!
-//! Requests are few and made once, before any packet flows, so they block; nothing here needs a runtime. The
+//! Requests are few and none is made by a worker, so they block; nothing here needs a runtime. The
 //! socket belongs to the network namespace of the thread that opened it, for good: an owner that detaches a
 //! program at its end reaches the right interface from whatever thread and namespace it is dropped in.
 //!
 //! Syscalls: socket, bind, send, recv. Changing anything needs `CAP_NET_ADMIN`.
 
+use crate::wire::MacAddr;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -13,9 +15,30 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long the kernel may take to resolve a neighbour: it asks three times, a second apart.
+const RESOLVED: Duration = Duration::from_secs(3);
+/// Between looks whether it has.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Where the kernel would send a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hop {
+    /// Index of the interface.
+    pub(crate) index: u32,
+    /// The neighbour on it: a gateway, or the destination itself.
+    pub(crate) neighbour: IpAddr,
+    /// The destination is an address of this machine's own.
+    pub(crate) local: bool,
+}
 
 /// An rtnetlink socket of one network namespace.
 pub(crate) struct Netlink {
@@ -109,10 +132,7 @@ impl Netlink {
         message.header.index = index;
         message.header.prefix_len = prefix_len;
         message.header.scope = AddressScope::Universe;
-        message.header.family = match ip {
-            IpAddr::V4(_) => AddressFamily::Inet,
-            IpAddr::V6(_) => AddressFamily::Inet6,
-        };
+        message.header.family = family(ip);
         if ip.is_ipv6() {
             message.header.flags |= AddressHeaderFlags::Nodad;
         }
@@ -120,4 +140,96 @@ impl Netlink {
         message.attributes.push(AddressAttribute::Address(ip));
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
+
+    /// Where the kernel would send a packet to `to`. `ENETUNREACH` when nowhere.
+    pub(crate) fn hop(&mut self, to: IpAddr) -> io::Result<Hop> {
+        let mut ask = RouteMessage::default();
+        ask.header.address_family = family(to);
+        ask.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
+        ask.attributes.push(RouteAttribute::Destination(to.into()));
+        let answers = self.request(RouteNetlinkMessage::GetRoute(ask), 0)?;
+        let route = answers.into_iter().find_map(|m| match m {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        });
+        let unreachable = || io::Error::from_raw_os_error(libc::ENETUNREACH);
+        let route = route.ok_or_else(unreachable)?;
+        let mut hop = Hop { index: 0, neighbour: to, local: route.header.kind == RouteType::Local };
+        for attribute in route.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => hop.index = index,
+                RouteAttribute::Gateway(RouteAddress::Inet(ip)) => hop.neighbour = ip.into(),
+                RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => hop.neighbour = ip.into(),
+                _ => {}
+            }
+        }
+        if hop.index == 0 { Err(unreachable()) } else { Ok(hop) }
+    }
+
+    /// The hardware address of a neighbour: what the kernel knows, or finds out when it is asked to.
+    pub(crate) fn resolve(&mut self, hop: Hop) -> io::Result<Option<MacAddr>> {
+        let until = Instant::now() + RESOLVED;
+        let known = self.neighbour(hop)?;
+        // Also of one that is known: no packet of the kernel's own keeps the entry fresh.
+        self.solicit(hop)?;
+        if known.is_some() {
+            return Ok(known);
+        }
+        loop {
+            match self.neighbour(hop)? {
+                None if Instant::now() < until => std::thread::sleep(POLL),
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// The hardware address of a neighbour, if the kernel knows it.
+    pub(crate) fn neighbour(&mut self, hop: Hop) -> io::Result<Option<MacAddr>> {
+        let answers = match self.request(RouteNetlinkMessage::GetNeighbour(neighbour(hop)), 0) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            answers => answers?,
+        };
+        let valid = |m: &NeighbourMessage| {
+            !matches!(
+                m.header.state,
+                NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
+            )
+        };
+        Ok(answers.into_iter().find_map(|m| match m {
+            RouteNetlinkMessage::NewNeighbour(m) if valid(&m) => {
+                m.attributes.into_iter().find_map(|a| match a {
+                    NeighbourAttribute::LinkLayerAddress(bytes) => bytes.try_into().ok().map(MacAddr),
+                    _ => None,
+                })
+            }
+            _ => None,
+        }))
+    }
+
+    /// Has the kernel ask a neighbour for its hardware address, or whether it still is there, without sending it anything
+    /// else.
+    pub(crate) fn solicit(&mut self, hop: Hop) -> io::Result<()> {
+        let mut message = neighbour(hop);
+        message.header.flags = NeighbourFlags::Use;
+        self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE).map(drop)
+    }
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// What names a neighbour.
+fn neighbour(hop: Hop) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(hop.neighbour);
+    message.header.ifindex = hop.index;
+    message.attributes.push(NeighbourAttribute::Destination(match hop.neighbour {
+        IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+        IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+    }));
+    message
 }

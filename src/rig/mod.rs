@@ -15,8 +15,11 @@
 
 mod loss;
 mod netns;
+mod packet;
+mod relay;
 
 pub use netns::Namespace;
+pub use relay::{Relay, RelayConfig, RelayCounters};
 
 use crate::port::netlink::Netlink;
 use crate::port::privileges::{self, Capability};
@@ -35,6 +38,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub const SERVER_INTERFACE: &str = "fw-server";
 /// The interface in the client's namespace.
 pub const CLIENT_INTERFACE: &str = "fw-client";
+/// The interfaces in the relay's namespace: that towards the server, that towards the client.
+const RELAY_INTERFACES: [&str; 2] = ["fw-relay-s", "fw-relay-c"];
 
 /// The most queues a rig is made with: the kernel's own bound for a veth is 4096, a test needs a handful.
 pub const MAX_QUEUES: u32 = 64;
@@ -50,6 +55,8 @@ pub struct RigConfig {
     pub server: Vec<(IpAddr, u8)>,
     /// Addresses of the client's end with their prefix lengths.
     pub client: Vec<(IpAddr, u8)>,
+    /// A third namespace between the two, where a [`Relay`] runs; without one at work nothing gets through. Needs ethtool.
+    pub relayed: bool,
 }
 
 impl Default for RigConfig {
@@ -60,6 +67,7 @@ impl Default for RigConfig {
             mtu: 1500,
             server: vec![(Ipv4Addr::new(10, 77, 0, 1).into(), 24), (v6(1), 64)],
             client: vec![(Ipv4Addr::new(10, 77, 0, 2).into(), 24), (v6(2), 64)],
+            relayed: false,
         }
     }
 }
@@ -84,6 +92,9 @@ pub enum RigError {
     /// The number of queues is out of bounds.
     #[error("a rig takes 1 to {MAX_QUEUES} queues, not {0}")]
     Queues(u32),
+    /// There is no namespace for a relay.
+    #[error("this rig has no room for a relay: it was not made with `relayed`")]
+    NotRelayed,
     /// A percentage is not from 0 to 100.
     #[error("loss of {0} % is not a percentage")]
     Percentage(f64),
@@ -133,6 +144,8 @@ const NEEDED: [Capability; 2] = [Capability::SysAdmin, Capability::NetAdmin];
 pub struct Rig {
     server: Namespace,
     client: Namespace,
+    /// Its namespace and the indices of its interfaces.
+    relay: Option<(Namespace, [u32; 2])>,
     config: RigConfig,
     cleaner: Cleaner,
 }
@@ -140,7 +153,7 @@ pub struct Rig {
 /// Takes a rig's namespaces away: from a task that handles signals, before the process exits without unwinding.
 #[derive(Clone, Debug)]
 pub struct Cleaner {
-    names: Arc<[String; 2]>,
+    names: Arc<[String]>,
     done: Arc<AtomicBool>,
 }
 
@@ -175,16 +188,34 @@ impl Rig {
         remove_stale();
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |side| format!("fw{}-{n}-{side}", std::process::id());
-        let (server, client) = (name("server"), name("client"));
-        let cleaner = Cleaner { names: Arc::new([server.clone(), client.clone()]), done: Arc::default() };
+        let (server, client, between) = (name("server"), name("client"), name("relay"));
+        let mut names = vec![server.clone(), client.clone()];
+        names.extend(config.relayed.then(|| between.clone()));
+        let cleaner = Cleaner { names: names.into(), done: Arc::default() };
         let made = (|| {
             let server = Namespace::create(server)?;
             let client = Namespace::create(client)?;
-            wire(&server, &client, &config)?;
-            Ok((server, client))
+            let relay = config.relayed.then(|| Namespace::create(between)).transpose()?;
+            let relay = match relay {
+                Some(relay) => {
+                    let interfaces = wire_relayed(&server, &relay, &client, &config)?;
+                    Some((relay, interfaces))
+                }
+                None => {
+                    wire((&server, SERVER_INTERFACE), (&client, CLIENT_INTERFACE), &config)?;
+                    None
+                }
+            };
+            for (ns, interface, addresses) in
+                [(&server, SERVER_INTERFACE, &config.server), (&client, CLIENT_INTERFACE, &config.client)]
+            {
+                ns.run_in(|| bring_up(interface, addresses))?
+                    .map_err(RigError::system(format!("bringing up {interface}")))?;
+            }
+            Ok((server, client, relay))
         })();
         match made {
-            Ok((server, client)) => Ok(Self { server, client, config, cleaner }),
+            Ok((server, client, relay)) => Ok(Self { server, client, relay, config, cleaner }),
             Err(e) => {
                 cleaner.clean();
                 Err(e)
@@ -248,6 +279,15 @@ impl Rig {
         loss::set(&self.client, CLIENT_INTERFACE, percent)
     }
 
+    /// Starts relaying, in a rig that was made for it ([`RigConfig::relayed`]); one relay at a time.
+    ///
+    /// # Errors
+    /// [`RigError::NotRelayed`] in another rig, otherwise what failed.
+    pub fn relay(&self, config: RelayConfig) -> Result<Relay, RigError> {
+        let (namespace, interfaces) = self.relay.as_ref().ok_or(RigError::NotRelayed)?;
+        Relay::start(namespace, *interfaces, config)
+    }
+
     /// A handle that takes the rig away from elsewhere.
     #[must_use]
     pub fn cleaner(&self) -> Cleaner {
@@ -293,11 +333,15 @@ fn owner(name: &str) -> Option<u32> {
     let (pid, rest) = name.strip_prefix("fw")?.split_once('-')?;
     let (n, side) = rest.split_once('-')?;
     n.parse::<u32>().ok()?;
-    matches!(side, "server" | "client").then(|| pid.parse().ok())?
+    matches!(side, "server" | "client" | "relay").then(|| pid.parse().ok())?
 }
 
-/// Puts the veth between the namespaces and brings both ends up.
-fn wire(server: &Namespace, client: &Namespace, config: &RigConfig) -> Result<(), RigError> {
+/// Puts a veth between two namespaces.
+fn wire(
+    (server, server_interface): (&Namespace, &str),
+    (client, client_interface): (&Namespace, &str),
+    config: &RigConfig,
+) -> Result<(), RigError> {
     let end = |name: &str| {
         vec![
             LinkAttribute::IfName(name.into()),
@@ -307,26 +351,55 @@ fn wire(server: &Namespace, client: &Namespace, config: &RigConfig) -> Result<()
         ]
     };
     let mut peer = LinkMessage::default();
-    peer.attributes = end(CLIENT_INTERFACE);
+    peer.attributes = end(client_interface);
     peer.attributes.push(LinkAttribute::NetNsFd(client.file().as_raw_fd()));
     let mut veth = LinkMessage::default();
-    veth.attributes = end(SERVER_INTERFACE);
+    veth.attributes = end(server_interface);
     veth.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
-    server.run_in(|| Netlink::open()?.add_link(veth))?.map_err(RigError::system("making a veth pair"))?;
-    for (ns, interface, addresses) in
-        [(server, SERVER_INTERFACE, &config.server), (client, CLIENT_INTERFACE, &config.client)]
-    {
-        ns.run_in(|| bring_up(interface, addresses))?
-            .map_err(RigError::system(format!("bringing up {interface}")))?;
-    }
-    Ok(())
+    server.run_in(|| Netlink::open()?.add_link(veth))?.map_err(RigError::system("making a veth pair"))
 }
 
-fn bring_up(interface: &str, addresses: &[(IpAddr, u8)]) -> io::Result<()> {
+/// Puts the relay's namespace between the two, and sees to it that what comes to the relay are frames as a wire has them:
+/// with whole checksums and no longer than the MTU. Returns the indices of the relay's interfaces.
+fn wire_relayed(
+    server: &Namespace,
+    relay: &Namespace,
+    client: &Namespace,
+    config: &RigConfig,
+) -> Result<[u32; 2], RigError> {
+    let [to_server, to_client] = RELAY_INTERFACES;
+    wire((server, SERVER_INTERFACE), (relay, to_server), config)?;
+    wire((client, CLIENT_INTERFACE), (relay, to_client), config)?;
+    // The relay's kernel has nothing to say on the line.
+    relay.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
+    relay.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+    for (ns, interface) in [(server, SERVER_INTERFACE), (client, CLIENT_INTERFACE)] {
+        let out = ns
+            .command("ethtool")
+            .args(["-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])
+            .output()
+            .map_err(|e| RigError::Tool { tool: "ethtool", why: format!("{e}; apt-get install ethtool") })?;
+        if !out.status.success() {
+            let why = String::from_utf8_lossy(&out.stderr).into_owned();
+            return Err(RigError::Tool { tool: "ethtool", why });
+        }
+    }
+    let mut indices = [0; 2];
+    for (index, interface) in indices.iter_mut().zip(RELAY_INTERFACES) {
+        *index = relay
+            .run_in(|| bring_up(interface, &[]))?
+            .map_err(RigError::system(format!("bringing up {interface}")))?;
+    }
+    Ok(indices)
+}
+
+/// Returns the index of the interface.
+fn bring_up(interface: &str, addresses: &[(IpAddr, u8)]) -> io::Result<u32> {
     let mut netlink = Netlink::open()?;
+    let mut found = 0;
     for name in ["lo", interface] {
         let index = netlink.link_by_name(name)?.header.index;
         let mut up = LinkMessage::default();
@@ -335,12 +408,13 @@ fn bring_up(interface: &str, addresses: &[(IpAddr, u8)]) -> io::Result<()> {
         up.header.change_mask = LinkFlags::Up;
         netlink.set_link(up)?;
         if name == interface {
+            found = index;
             for &(ip, prefix_len) in addresses {
                 netlink.add_address(index, ip, prefix_len)?;
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -351,6 +425,7 @@ mod tests {
     fn only_names_of_a_rig_have_an_owner() {
         assert_eq!(owner("fw123-0-server"), Some(123));
         assert_eq!(owner("fw9-12-client"), Some(9));
+        assert_eq!(owner("fw9-12-relay"), Some(9));
         for name in ["fw123-0", "fw-0-server", "fwx-0-server", "fw1-x-server", "fw1-0-other", "vpn", "fwd1"] {
             assert_eq!(owner(name), None, "{name}");
         }

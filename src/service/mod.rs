@@ -26,7 +26,7 @@ pub(crate) mod testing;
 
 use crate::tcp::record::CloseRecord;
 use crate::time::Time;
-use crate::wire::{L2, Tuple};
+use crate::wire::{Endpoint, L2, Tuple};
 
 /// The connection a service call is about.
 pub trait Context {
@@ -127,6 +127,12 @@ pub trait Service {
     /// What [`Errand::Call`] asked for.
     fn called(&mut self, cx: &mut dyn Context) {
         let _ = cx;
+    }
+
+    /// A connection to `remote` that was to be opened from here cannot be begun: no local port is free, or the table is
+    /// full. It never was one, so `closed` is not called.
+    fn not_begun(&mut self, remote: Endpoint, user: u32) {
+        let _ = (remote, user);
     }
 
     /// The connection ended: it left for `TIME_WAIT` or is gone. `user` is the word stored with it.

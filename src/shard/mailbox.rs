@@ -7,9 +7,9 @@
 //!
 //! Who sends wakes the receiver, which may be asleep in poll(2); who finds a queue full counts the loss.
 
+use super::outbound::Outbound;
 use super::trace::Trace;
 use crate::metrics::block::Block;
-use crate::tcp::conn::ActiveOpen;
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ pub enum Command {
     Trace(Box<Trace>),
     /// Send the trace back.
     TakeTrace,
-    /// Open a connection.
-    Connect(ActiveOpen),
+    /// Open a connection; the service is told when that cannot be.
+    Connect(Outbound),
 }
 
 /// What a worker answers.

@@ -25,6 +25,7 @@ pub mod index;
 mod ingress;
 pub mod listen;
 pub mod mailbox;
+pub mod outbound;
 mod run;
 pub mod slab;
 mod tables;
@@ -51,6 +52,7 @@ use crate::wire::Endpoint;
 use budget::Budget;
 use listen::Listeners;
 use mailbox::Mailbox;
+use outbound::LocalEnds;
 use std::collections::VecDeque;
 use tables::Tables;
 use trace::Trace;
@@ -158,6 +160,8 @@ pub struct Shard<P> {
     client: bool,
     /// When the client's service wants to be asked for its errands again.
     errands_at: Time,
+    /// Where connections are opened from, if they are.
+    local_ends: Option<LocalEnds>,
     /// Frames of the present burst.
     burst: Vec<Frame>,
     /// Keys that a wheel gave out.
@@ -207,6 +211,7 @@ impl<P: Port> Shard<P> {
             mailbox: parts.mailbox,
             client,
             errands_at: Time::NEVER,
+            local_ends: None,
             burst: Vec::with_capacity(BURST),
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
             stopped: false,

@@ -5,7 +5,6 @@
 use super::mailbox::{Command, Reply};
 use super::trace::Trace;
 use super::{Drain, Shard};
-use crate::drop::DropReason;
 use crate::port::Port;
 use crate::tcp::conn::{ActiveOpen, Conn, ConnFlags, Env};
 use crate::tcp::state::{Event, State};
@@ -98,11 +97,7 @@ impl<P: Port> Shard<P> {
                     let trace = self.core.trace.take().unwrap_or_default();
                     let _ = self.mailbox.replies.push(Reply::Trace(trace));
                 }
-                Command::Connect(open) => {
-                    if !self.connect(&open) {
-                        self.core.block.counters.drop_frame(DropReason::ConnTableFull);
-                    }
-                }
+                Command::Connect(out) => self.open_or_tell(&out),
             }
         }
         any

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Panics with the first few faults.
 #[track_caller]
-fn clean(faults: &[String], pcap: &Path) {
+pub fn clean(faults: &[String], pcap: &Path) {
     assert!(
         faults.is_empty(),
         "{} faults in {}: {:#?}",

@@ -1,6 +1,7 @@
 //! A drain and its end, over the simulated link.
 
 use super::*;
+use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::port::mem::{Impairment, LinkConfig};
 use crate::service::discard::Discard;

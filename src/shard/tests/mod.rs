@@ -39,6 +39,7 @@ mod data;
 mod keepalive;
 mod misdirected;
 mod opening;
+mod outbound;
 mod path;
 mod recovery;
 mod resets;
