@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 a failure at run time, 2 a wrong command line or configuration. Results go to standard
 //! output, everything else to standard error.
 
+pub mod blast;
 pub mod check;
 pub mod demo;
 pub mod logging;
@@ -47,6 +48,12 @@ pub enum Command {
     /// As root it makes a throwaway pair of network namespaces, serves kernel clients over AF_XDP, and removes them
     /// again; otherwise it plays the same scenario on a simulated link. Exits with 1 if one connection failed.
     Demo(demo::DemoArgs),
+    /// Load a TCP server with connections from many addresses, over `AF_XDP`.
+    ///
+    /// Opens connections at a rate (open loop) or so many at a time (closed loop), makes the same exchange on each, and
+    /// ends them in the order that is asked for. Reports rates, errors by kind, and latencies of handshake, first byte
+    /// and close. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON.
+    Blast(Box<blast::BlastArgs>),
 }
 
 /// Where the configuration is.
@@ -65,6 +72,7 @@ impl Cli {
             Command::Check(args) => check::execute(&args),
             Command::Run(args) => run::execute(&args),
             Command::Demo(args) => demo::execute(&args),
+            Command::Blast(args) => blast::execute(&args),
         }
     }
 }
