@@ -145,3 +145,18 @@ fn a_wrong_command_line_exits_with_2_and_help_and_version_with_0() {
     let version = finwheel(&["--version"]);
     assert_eq!((code(&version), stdout(&version)), (0, format!("finwheel {}\n", env!("CARGO_PKG_VERSION"))));
 }
+
+#[test]
+fn blast_sends_nothing_without_a_target_and_says_what_contradicts() {
+    let o = finwheel(&["blast", "--interface", "lo", "--source-net", "10.78.0.0/24"]);
+    assert_eq!((code(&o), stdout(&o)), (2, String::new()));
+    assert!(stderr(&o).contains("--target <ADDR:PORT>"), "{}", stderr(&o));
+    let to = ["blast", "--target", "10.0.0.1:80", "--interface", "lo", "--source-net"];
+    let o = finwheel(&[&to[..], &["fd78::/64"]].concat());
+    assert_eq!(code(&o), 2);
+    assert!(stderr(&o).starts_with("error: ") && stderr(&o).contains("IP version"), "{}", stderr(&o));
+    let help = stdout(&finwheel(&["blast", "--help"]));
+    for part in ["ip route add local", "Examples:", "--max-errors", "open loop", "Exit codes"] {
+        assert!(help.to_lowercase().contains(&part.to_lowercase()), "{part}: {help}");
+    }
+}
