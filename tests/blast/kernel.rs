@@ -44,7 +44,13 @@ fn graceful_shapes_leave_no_blemish_and_no_reset_on_the_wire() {
         println!("{what}: {} segments, {}", frames.len(), report["closes"]);
         assert_eq!(complete(&frames), N as usize, "{what}");
         let faults = judge(&frames);
-        assert!(faults.is_empty(), "{what}: {} in {}: {:#?}", faults.len(), pcap.display(), &faults[..faults.len().min(20)]);
+        assert!(
+            faults.is_empty(),
+            "{what}: {} in {}: {:#?}",
+            faults.len(),
+            pcap.display(),
+            &faults[..faults.len().min(20)]
+        );
         assert_eq!((server.accepted(), server.reset()), (N, 0), "{what}");
     }
 }
@@ -98,8 +104,10 @@ fn sources_on_the_link_work_when_the_kernel_answers_arp_for_them() {
     let rig = rig_with!(RigConfig::default(), "ip");
     let server = Server::start(rig.client_ns(), at(&rig, true), Kind::Http);
     let net = "10.77.0.128/25";
-    let args =
-        format!("--target {} --interface {SERVER_INTERFACE} --source-net {net} --connections 500", at(&rig, true));
+    let args = format!(
+        "--target {} --interface {SERVER_INTERFACE} --source-net {net} --connections 500",
+        at(&rig, true)
+    );
     let refused = crate::tools::run(crate::command(rig.server_ns(), &args), b"", crate::tools::LIMIT);
     assert_eq!(refused.status.code(), Some(2), "{}", refused.all());
     assert!(refused.stderr.contains(&format!("`ip route add local {net} dev lo`")), "{}", refused.stderr);

@@ -90,7 +90,8 @@ fn thousands_are_held_at_once_from_many_addresses() {
     let rig = rig_with!(RigConfig::default(),);
     let p = serve(&rig);
     let at = both(&rig, ECHO)[0];
-    let args = format!("{} --connections {N} --concurrency {N} --request 10 --hold 3s --ports 20000-20099", to(at));
+    let args =
+        format!("{} --connections {N} --concurrency {N} --request 10 --hold 3s --ports 20000-20099", to(at));
     let report = good(rig.client_ns(), N, &args);
     assert_eq!(number(&report, "/peak_open"), N, "{report:#}");
     assert!(number(&report, "/latency_us/total/min") >= 2_990_000, "{report:#}");
@@ -131,7 +132,8 @@ fn an_interrupted_run_ends_what_is_open_and_reports() {
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
     assert_eq!(status.code(), Some(0), "{report:#}");
     assert_eq!(report["interrupted"], true);
-    let (begun, ended) = (number(&report, "/connections"), number(&report, "/completed") + number(&report, "/cut_short"));
+    let (begun, ended) =
+        (number(&report, "/connections"), number(&report, "/completed") + number(&report, "/cut_short"));
     assert!(begun > 0 && ended == begun && number(&report, "/errors_total") == 0, "{report:#}");
     assert_eq!(number(&report, "/resets_sent"), 0, "{report:#}");
     drop(p);
@@ -146,7 +148,11 @@ fn errors_are_counted_by_kind_and_decide_the_exit_code() {
     let args = format!("{} --connections 50 --request http", to(at));
     let (report, ran) = blast(rig.client_ns(), &args);
     assert_eq!(ran.status.code(), Some(1), "{}", ran.all());
-    assert_eq!((number(&report, "/errors/bad_response"), number(&report, "/errors_total")), (50, 50), "{report:#}");
+    assert_eq!(
+        (number(&report, "/errors/bad_response"), number(&report, "/errors_total")),
+        (50, 50),
+        "{report:#}"
+    );
     for (most, code) in [("50", 0), ("49", 1), ("100%", 0)] {
         let (_, ran) = blast(rig.client_ns(), &format!("{args} --max-errors {most}"));
         assert_eq!(ran.status.code(), Some(code), "{most}: {}", ran.all());

@@ -267,7 +267,7 @@ mod tests {
         let cli = Cli::try_parse_from(base.split(' ').chain(extra.split_whitespace()))
             .map_err(|e| e.to_string())?;
         let Command::Blast(args) = cli.command else { panic!("{cli:?}") };
-        Ok(args)
+        Ok(*args)
     }
 
     #[test]

@@ -129,6 +129,7 @@ fn settings(args: &BlastArgs, plan: &Plan, configs: Vec<Config>) -> Settings {
         stray_replies: STRAY_REPLIES,
         ..TcpConfig::default()
     };
+    s.lasting = true;
     s.client = Some(ClientSettings {
         addresses: plan.addresses.iter().map(|a| a.to_ip()).collect(),
         ports: args.ports.clone(),

@@ -36,6 +36,7 @@ mod closing_limits;
 mod closing_loss;
 mod cookies;
 mod data;
+mod errands;
 mod keepalive;
 mod misdirected;
 mod opening;
