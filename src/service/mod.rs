@@ -82,8 +82,10 @@ pub struct Opening {
 /// Why a connection was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotOpened {
-    /// The pair is in use, or in a `TIME_WAIT` that it cannot leave yet: another one may do.
+    /// The pair is in use, or in a `TIME_WAIT` that it cannot leave before its end: another one may do.
     PairInUse,
+    /// The pair is in a `TIME_WAIT` that it can leave in some milliseconds.
+    PairNotYet,
     /// The table of connections is full.
     TableFull,
 }

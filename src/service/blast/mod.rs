@@ -28,7 +28,7 @@ use agenda::{Entries, Links, List};
 use answer::{Answer, Partial};
 use desk::Desk;
 use pace::{Due, Pace};
-use pairs::Pairs;
+use pairs::{Circle, Pairs};
 use std::sync::Arc;
 use std::time::Duration;
 use tally::{Failure, Lap, Tally};
@@ -37,6 +37,8 @@ use tally::{Failure, Lap, Tally};
 const GO_POLL: Duration = Duration::from_millis(1);
 /// How soon one tries again when the worker's tables are full.
 const FULL_POLL: Duration = Duration::from_millis(1);
+/// How soon one tries again when all local ends are in `TIME_WAIT` and some have not been for long enough to leave it.
+const SOON: Duration = Duration::from_millis(4);
 
 /// What payload consists of, over and over.
 static BLOCK: [u8; 4096] = block();
@@ -251,10 +253,14 @@ impl Generator {
             // Whoever ends makes room, and the turn after it asks again.
             return Errand::Wait(self.next_look());
         }
-        if self.cfg.pairs.exhausted() {
-            self.tally.counts.failures[Failure::NoLocalPort as usize] += 1;
-            self.over = true;
-            return self.rest();
+        match self.cfg.pairs.circle() {
+            Circle::Open => {}
+            Circle::Soon => return Errand::Wait(self.next_look().min(now + SOON)),
+            Circle::Exhausted => {
+                self.tally.counts.failures[Failure::NoLocalPort as usize] += 1;
+                self.over = true;
+                return self.rest();
+            }
         }
         self.open(now, intended)
     }
@@ -459,7 +465,8 @@ impl Service for Generator {
         self.begun -= 1;
         self.tally.counts.begun -= 1;
         match why {
-            NotOpened::PairInUse => self.cfg.pairs.in_use(),
+            NotOpened::PairInUse => self.cfg.pairs.in_use(false),
+            NotOpened::PairNotYet => self.cfg.pairs.in_use(true),
             NotOpened::TableFull => self.full = true,
         }
     }

@@ -17,8 +17,22 @@ pub struct Pairs {
     /// Ports of this worker.
     ports: u32,
     next: u64,
-    /// Ends in a row that were in use.
+    /// Ends in a row that could not be used.
     refused: u64,
+    /// One of these can be used in a moment.
+    soon: bool,
+}
+
+/// What the ends that were tried come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Circle {
+    /// There are more to be tried.
+    Open,
+    /// It was gone round, and some will be free in a moment.
+    Soon,
+    /// It was gone round, and none will.
+    Exhausted,
 }
 
 impl Pairs {
@@ -36,7 +50,7 @@ impl Pairs {
             return None;
         }
         let ports = u32::from((ports.end() - first) / step) + 1;
-        Some(Self { addresses: Arc::clone(addresses), first, step, ports, next: 0, refused: 0 })
+        Some(Self { addresses: Arc::clone(addresses), first, step, ports, next: 0, refused: 0, soon: false })
     }
 
     /// How many ends there are.
@@ -63,17 +77,25 @@ impl Pairs {
     /// The end that was given last could be used.
     pub fn taken(&mut self) {
         self.refused = 0;
+        self.soon = false;
     }
 
-    /// The end that was given last is in use.
-    pub fn in_use(&mut self) {
+    /// The end that was given last cannot be used; `soon` says that it can be in a moment.
+    pub fn in_use(&mut self, soon: bool) {
         self.refused += 1;
+        self.soon |= soon;
     }
 
-    /// Whether the circle was gone round without one that can be used.
-    #[must_use]
-    pub fn exhausted(&self) -> bool {
-        self.refused >= self.len()
+    /// Whether the circle was gone round without one that can be used; if some can be soon, it begins anew.
+    pub fn circle(&mut self) -> Circle {
+        if self.refused < self.len() {
+            return Circle::Open;
+        }
+        if self.soon {
+            self.taken();
+            return Circle::Soon;
+        }
+        Circle::Exhausted
     }
 }
 
@@ -137,6 +159,20 @@ mod tests {
         assert!(Pairs::new(&Arc::from([]), &(5..=6), 0, 1).is_none());
     }
 
+    #[test]
+    fn a_circle_is_exhausted_only_when_none_of_it_will_be_free_soon() {
+        let mut p = Pairs::new(&addresses("10.0.0.1".parse().unwrap(), 32, 1), &(5..=6), 0, 1).unwrap();
+        assert_eq!(p.circle(), Circle::Open);
+        p.in_use(true);
+        p.in_use(false);
+        assert_eq!((p.circle(), p.circle()), (Circle::Soon, Circle::Open), "it begins anew");
+        p.in_use(false);
+        p.in_use(false);
+        assert_eq!((p.circle(), p.circle()), (Circle::Exhausted, Circle::Exhausted));
+        p.taken();
+        assert_eq!(p.circle(), Circle::Open);
+    }
+
     proptest! {
         /// Against a table of what is in use, as the shard has it.
         #[test]
@@ -165,9 +201,9 @@ mod tests {
                 let mine = used.iter().filter(|(owner, _)| *owner == w).count() as u64;
                 let mut got = None;
                 share.taken();
-                while got.is_none() && !share.exhausted() {
+                while got.is_none() && share.circle() == Circle::Open {
                     let e = share.next();
-                    if set.contains(&e) { share.in_use(); } else { share.taken(); got = Some(e); }
+                    if set.contains(&e) { share.in_use(false); } else { share.taken(); got = Some(e); }
                 }
                 prop_assert_eq!(got.is_some(), mine < share.len(), "one is found whenever one is free");
                 if let Some(e) = got {

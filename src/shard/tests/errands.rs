@@ -139,7 +139,7 @@ fn t04_a_pair_in_time_wait_is_opened_again_once_its_timestamp_clock_has_moved_on
     assert!(w.run(Duration::from_secs(1), held).unwrap());
     // Within the tick it cannot be told whether a timestamp is newer.
     s.borrow_mut().errands.push_back(open(0, 2));
-    let refused = Told::NotOpened(2, NotOpened::PairInUse);
+    let refused = Told::NotOpened(2, NotOpened::PairNotYet);
     assert!(w.run(MS, |_| s.borrow().told.contains(&refused)).unwrap(), "{:?}", s.borrow().told);
     assert_eq!(w.client.state_of(&pair), State::TimeWait);
     assert!(!w.run(40 * MS, |_| false).unwrap());
