@@ -14,9 +14,9 @@ use crate::wire::{Addr, Endpoint, L2, Tuple};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-/// Ports tried for one connection. A share with so many pairs in a row taken is as good as used up; looking further would
-/// hold up the turn.
-const TRIES: usize = 64;
+/// Most ports tried for one connection. A share with so many pairs in a row taken is as good as used up; looking further
+/// would hold up the turn.
+const TRIES: u16 = 64;
 
 /// A connection to be opened by whichever worker is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +54,13 @@ impl PortRange {
 
     /// Whose port it is; `None` when it is not in the range.
     #[must_use]
-    pub fn owner(&self, port: u16) -> Option<usize> {
+    pub fn owner(self, port: u16) -> Option<usize> {
         let at = port.checked_sub(self.first).filter(|&at| at < self.count)?;
         Some(usize::from(at % self.workers))
     }
 
     /// How many ports a worker has.
-    fn share(&self, worker: u16) -> u16 {
+    const fn share(self, worker: u16) -> u16 {
         (self.count - worker).div_ceil(self.workers)
     }
 }
@@ -89,6 +89,11 @@ impl LocalEnds {
         Self { v4: first(true), v6: first(false), range, worker: worker as u16, next: 0 }
     }
 
+    /// Ports to be tried for one connection: each of the share once at most.
+    fn tries(&self) -> u16 {
+        self.range.share(self.worker).min(TRIES)
+    }
+
     /// The next local end towards a remote one; `None` without an address of its IP version.
     fn next(&mut self, remote: &Endpoint) -> Option<Endpoint> {
         let addr = if remote.addr.is_v4() { self.v4 } else { self.v6 }?;
@@ -108,7 +113,7 @@ impl<P: Port> Shard<P> {
     /// no room.
     pub fn open(&mut self, out: &Outbound) -> Option<Tuple> {
         let service = self.client_service();
-        for _ in 0..TRIES {
+        for _ in 0..self.local_ends.as_ref()?.tries() {
             let local = self.local_ends.as_mut()?.next(&out.remote)?;
             let tuple = Tuple { local, remote: out.remote };
             let tables = &self.core.tables;
