@@ -52,7 +52,7 @@ pub enum Command {
     ///
     /// Opens connections at a rate (open loop) or so many at a time (closed loop), makes the same exchange on each, and
     /// ends them in the order that is asked for. Reports rates, errors by kind, and latencies of handshake, first byte
-    /// and close. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON.
+    /// and close. Needs root, or the capabilities of `finwheel run`.
     Blast(Box<blast::BlastArgs>),
 }
 

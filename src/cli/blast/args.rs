@@ -79,7 +79,7 @@ pub struct BlastArgs {
     /// Time limit from the begin to the complete answer, and again for the close.
     #[arg(long, value_name = "D", default_value = "10s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
-    /// How long a pair stays in TIME_WAIT here. It is taken again earlier with a newer timestamp (RFC 6191).
+    /// How long a pair stays in `TIME_WAIT` here. It is taken again earlier with a newer timestamp (RFC 6191).
     #[arg(long, value_name = "D", default_value = "60s", value_parser = humantime::parse_duration)]
     pub time_wait: Duration,
     /// Workers: the first N receive queues of the interface. [default: one for each queue]

@@ -266,7 +266,7 @@ impl Generator {
     }
 
     fn open(&mut self, now: Time, intended: Time) -> Errand {
-        let local = self.cfg.pairs.next();
+        let local = self.cfg.pairs.draw();
         let x = Exchange {
             local,
             phase: Phase::Opening,

@@ -55,22 +55,16 @@ impl Pairs {
 
     /// How many ends there are.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.addresses.len() as u64 * u64::from(self.ports)
     }
 
-    /// There is one at least.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        false
-    }
-
     /// The next end to be tried. The address changes first: that spreads flows over the queues of a peer.
-    pub fn next(&mut self) -> Endpoint {
+    pub fn draw(&mut self) -> Endpoint {
         let n = self.addresses.len() as u64;
-        // Both lie within what `len` counts: addresses fit usize, ports u16.
+        // Both lie within what `count` says: addresses fit usize, ports u16.
         let (address, port) = ((self.next % n) as usize, (self.next / n) as u16);
-        self.next = (self.next + 1) % self.len();
+        self.next = (self.next + 1) % self.count();
         Endpoint::new(self.addresses[address], self.first + port * self.step)
     }
 
@@ -88,7 +82,7 @@ impl Pairs {
 
     /// Whether the circle was gone round without one that can be used; if some can be soon, it begins anew.
     pub fn circle(&mut self) -> Circle {
-        if self.refused < self.len() {
+        if self.refused < self.count() {
             return Circle::Open;
         }
         if self.soon {
@@ -187,7 +181,7 @@ mod tests {
             let ports = first..=first + count - 1;
             let shares = (0..workers).filter_map(|w| Pairs::new(&all, &ports, w, workers));
             let mut shares: Vec<Pairs> = shares.collect();
-            let total: u64 = shares.iter().map(Pairs::len).sum();
+            let total: u64 = shares.iter().map(Pairs::count).sum();
             prop_assert_eq!(total, hosts as u64 * u64::from(count));
             let mut used: VecDeque<(usize, Endpoint)> = VecDeque::new();
             let mut set = HashSet::new();
@@ -202,10 +196,10 @@ mod tests {
                 let mut got = None;
                 share.taken();
                 while got.is_none() && share.circle() == Circle::Open {
-                    let e = share.next();
+                    let e = share.draw();
                     if set.contains(&e) { share.in_use(false); } else { share.taken(); got = Some(e); }
                 }
-                prop_assert_eq!(got.is_some(), mine < share.len(), "one is found whenever one is free");
+                prop_assert_eq!(got.is_some(), mine < share.count(), "one is found whenever one is free");
                 if let Some(e) = got {
                     prop_assert!(ports.contains(&e.port) && all.contains(&e.addr));
                     prop_assert!(set.insert(e), "{} is in use at another worker", e);

@@ -9,6 +9,7 @@ use crate::shard::{Capacity, Listener};
 use crate::sim::world::{CLIENT_MAC, SERVER_MAC, World, WorldConfig, tuple};
 use crate::tcp::TcpConfig;
 use std::ops::RangeInclusive;
+use tally::Counts;
 
 const ECHO: u16 = 7;
 const DISCARD: u16 = 9;
@@ -120,8 +121,6 @@ impl Run {
         &self.sum.counts
     }
 }
-
-use tally::Counts;
 
 #[track_caller]
 fn all_completed(run: &mut Run, n: u64) {
