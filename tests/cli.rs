@@ -177,3 +177,18 @@ fn a_simulation_refuses_faults_that_it_does_not_know() {
     assert_eq!(code(&o), 2);
     assert!(stderr(&o).contains("no fault is called \"gremlins\"; there are loss, "), "{}", stderr(&o));
 }
+
+#[test]
+fn blast_sends_nothing_without_a_target_and_says_what_contradicts() {
+    let o = finwheel(&["blast", "--interface", "lo", "--source-net", "10.78.0.0/24"]);
+    assert_eq!((code(&o), stdout(&o)), (2, String::new()));
+    assert!(stderr(&o).contains("--target <ADDR:PORT>"), "{}", stderr(&o));
+    let to = ["blast", "--target", "10.0.0.1:80", "--interface", "lo", "--source-net"];
+    let o = finwheel(&[&to[..], &["fd78::/64"]].concat());
+    assert_eq!(code(&o), 2);
+    assert!(stderr(&o).starts_with("error: ") && stderr(&o).contains("IP version"), "{}", stderr(&o));
+    let help = stdout(&finwheel(&["blast", "--help"]));
+    for part in ["ip route add local", "Examples:", "--max-errors", "open loop", "Exit codes"] {
+        assert!(help.to_lowercase().contains(&part.to_lowercase()), "{part}: {help}");
+    }
+}

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 a failure at run time, 2 a wrong command line or configuration. Results go to standard
 //! output, everything else to standard error.
 
+pub mod blast;
 pub mod check;
 pub mod demo;
 pub mod logging;
@@ -54,6 +55,12 @@ pub enum Command {
     /// peers. Every byte is checked, every connection must end right, and nothing may be left. The first run that fails
     /// is shown with the command that replays it, packet by packet, and the exit code is 1.
     Sim(sim::SimArgs),
+    /// Load a TCP server with connections from many addresses, over `AF_XDP`.
+    ///
+    /// Opens connections at a rate (open loop) or so many at a time (closed loop), makes the same exchange on each, and
+    /// ends them in the order that is asked for. Reports rates, errors by kind, and latencies of handshake, first byte
+    /// and close. Needs root, or the capabilities of `finwheel run`.
+    Blast(Box<blast::BlastArgs>),
 }
 
 /// Where the configuration is.
@@ -73,6 +80,7 @@ impl Cli {
             Command::Run(args) => run::execute(&args),
             Command::Demo(args) => demo::execute(&args),
             Command::Sim(args) => sim::execute(&args),
+            Command::Blast(args) => blast::execute(&args),
         }
     }
 }

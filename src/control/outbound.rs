@@ -8,7 +8,7 @@
 //! finwheel does not speak ARP or neighbour discovery: the kernel keeps the addresses and knows the neighbours.
 
 use super::settings::ClientSettings;
-use crate::port::netlink::{Hop, Netlink};
+use crate::port::netlink::Netlink;
 use crate::port::xsk::Report;
 use crate::shard::mailbox::{Command, Handle};
 use crate::shard::outbound::Outbound;
@@ -21,10 +21,6 @@ use std::time::{Duration, Instant};
 /// How long a neighbour is believed before the kernel is asked again. Longer, and connections go to a machine that has
 /// been replaced; shorter costs system calls.
 const BELIEVED: Duration = Duration::from_secs(5);
-/// How long the kernel may take to resolve a neighbour: it asks three times, a second apart.
-const RESOLVED: Duration = Duration::from_secs(3);
-/// Between looks whether it has.
-const POLL: Duration = Duration::from_millis(2);
 /// Destinations whose way is kept. When there are more, all are forgotten, and asked for again.
 const KEPT: usize = 4096;
 
@@ -135,7 +131,8 @@ impl Opener {
             return Err(ConnectError::OtherInterface { remote, interface: self.interface.clone() });
         }
         let mac = self
-            .resolve(hop, now + RESOLVED)
+            .netlink
+            .resolve(hop)
             .map_err(failed)?
             .ok_or(ConnectError::NoNeighbour { remote, neighbour: hop.neighbour })?;
         if self.neighbours.len() >= KEPT {
@@ -143,21 +140,5 @@ impl Opener {
         }
         self.neighbours.insert(remote.ip(), (mac, now));
         Ok(mac)
-    }
-
-    /// What the kernel knows, or finds out when it is asked to.
-    fn resolve(&mut self, hop: Hop, until: Instant) -> io::Result<Option<MacAddr>> {
-        let known = self.netlink.neighbour(hop)?;
-        // Also of one that is known: no packet of the kernel's own keeps the entry fresh.
-        self.netlink.solicit(hop)?;
-        if known.is_some() {
-            return Ok(known);
-        }
-        loop {
-            match self.netlink.neighbour(hop)? {
-                None if Instant::now() < until => std::thread::sleep(POLL),
-                answer => return Ok(answer),
-            }
-        }
     }
 }

@@ -125,6 +125,10 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// Connections that are opened from here, if any are.
     pub client: Option<ClientSettings>,
+    /// Sequence numbers and timestamps go on from those of earlier processes on this machine, so that a peer which holds a
+    /// pair of theirs in `TIME_WAIT` takes a new connection for the newer one that it is (RFC 6191). For clients that use
+    /// the same local ends run after run; a server's secret is better its own.
+    pub lasting: bool,
     /// Where workers run.
     pub cores: Cores,
     /// What they do without work.
@@ -143,6 +147,7 @@ impl Settings {
             capacity: Capacity::default(),
             listeners: Vec::new(),
             client: None,
+            lasting: false,
             cores: Cores::Auto,
             idle: Idle::Adaptive,
             metrics: None,
@@ -182,6 +187,7 @@ impl Settings {
             tcp: TcpConfig { syn_cookies: w.half_open_cookies, ..tcp(&c.tcp) },
             listeners: c.listeners.iter().map(|l| listener(l, capacity.connections)).collect(),
             client: None,
+            lasting: false,
             capacity,
             cores: match &w.cores {
                 config::Cores::Auto => Cores::Auto,

@@ -153,7 +153,7 @@ impl Terminator {
         let http = settings.metrics.map(|at| Server::start(at, admin)).transpose()?;
         let (requests, inbox) = unbounded();
 
-        let (k0, k1) = random()?;
+        let (k0, k1) = if settings.lasting { boot()? } else { random()? };
         let Opened { ports, steering, report } = xsk::open(&open_config(settings))?;
         let plan = Plan {
             tcp: engine_config(settings, &report),
@@ -163,7 +163,7 @@ impl Terminator {
             local_ends: None,
             secret: Secret::new(k0, k1),
             index_key: (0, 0),
-            clock: Clock::start(),
+            clock: if settings.lasting { Clock::of_the_machine() } else { Clock::start() },
             idle: settings.idle,
         };
         let range = port_range(settings.client.as_ref(), ports.len())?;
@@ -395,6 +395,18 @@ fn random() -> Result<(u64, u64), StartError> {
         what: "asking the operating system for random bytes",
         source: io::Error::other(e),
     })
+}
+
+/// Two words that the kernel made of its randomness when it started: the same for all processes until the next start, and
+/// told to nobody else.
+fn boot() -> Result<(u64, u64), StartError> {
+    let failed = StartError::system("reading this start's identity, /proc/sys/kernel/random/boot_id");
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let parsed = id.and_then(|text| {
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        u128::from_str_radix(&digits, 16).map_err(io::Error::other)
+    });
+    parsed.map(|n| ((n >> 64) as u64, n as u64)).map_err(failed)
 }
 
 fn start_workers(

@@ -18,10 +18,16 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long the kernel may take to resolve a neighbour: it asks three times, a second apart.
+const RESOLVED: Duration = Duration::from_secs(3);
+/// Between looks whether it has.
+const POLL: Duration = Duration::from_millis(2);
 
 /// Where the kernel would send a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,8 @@ pub(crate) struct Hop {
     pub(crate) index: u32,
     /// The neighbour on it: a gateway, or the destination itself.
     pub(crate) neighbour: IpAddr,
+    /// The destination is an address of this machine's own.
+    pub(crate) local: bool,
 }
 
 /// An rtnetlink socket of one network namespace.
@@ -145,8 +153,9 @@ impl Netlink {
             _ => None,
         });
         let unreachable = || io::Error::from_raw_os_error(libc::ENETUNREACH);
-        let mut hop = Hop { index: 0, neighbour: to };
-        for attribute in route.ok_or_else(unreachable)?.attributes {
+        let route = route.ok_or_else(unreachable)?;
+        let mut hop = Hop { index: 0, neighbour: to, local: route.header.kind == RouteType::Local };
+        for attribute in route.attributes {
             match attribute {
                 RouteAttribute::Oif(index) => hop.index = index,
                 RouteAttribute::Gateway(RouteAddress::Inet(ip)) => hop.neighbour = ip.into(),
@@ -155,6 +164,23 @@ impl Netlink {
             }
         }
         if hop.index == 0 { Err(unreachable()) } else { Ok(hop) }
+    }
+
+    /// The hardware address of a neighbour: what the kernel knows, or finds out when it is asked to.
+    pub(crate) fn resolve(&mut self, hop: Hop) -> io::Result<Option<MacAddr>> {
+        let until = Instant::now() + RESOLVED;
+        let known = self.neighbour(hop)?;
+        // Also of one that is known: no packet of the kernel's own keeps the entry fresh.
+        self.solicit(hop)?;
+        if known.is_some() {
+            return Ok(known);
+        }
+        loop {
+            match self.neighbour(hop)? {
+                None if Instant::now() < until => std::thread::sleep(POLL),
+                answer => return Ok(answer),
+            }
+        }
     }
 
     /// The hardware address of a neighbour, if the kernel knows it.

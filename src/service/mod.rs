@@ -14,6 +14,7 @@
 //! `closed` is the last call, exactly once for each connection that was `opened` by a peer or was begun from here (which
 //! may have been refused and never `opened`), however it ended.
 
+pub mod blast;
 pub mod discard;
 pub mod echo;
 pub mod http;
@@ -25,7 +26,7 @@ pub(crate) mod testing;
 
 use crate::tcp::record::CloseRecord;
 use crate::time::Time;
-use crate::wire::{Endpoint, Tuple};
+use crate::wire::{Endpoint, L2, Tuple};
 
 /// Names a connection to the services of its worker, until they are told that it is closed; then the name may be
 /// another's.
@@ -67,6 +68,39 @@ pub trait Context {
     fn abort(&mut self);
 }
 
+/// What a service that opens connections by itself wants done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Open a connection, now. [`Service::not_opened`] tells when that cannot be.
+    Open(Opening),
+    /// [`Service::called`], about this connection: its time has come.
+    Call(Tuple),
+    /// Nothing before this time, unless something else happens first.
+    Wait(Time),
+}
+
+/// A connection to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its name.
+    pub tuple: Tuple,
+    /// Link layer of what is sent.
+    pub l2: L2,
+    /// The word that its context has at first.
+    pub user: u32,
+}
+
+/// Why a connection was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// The pair is in use, or in a `TIME_WAIT` that it cannot leave before its end: another one may do.
+    PairInUse,
+    /// The pair is in a `TIME_WAIT` that it can leave in some milliseconds.
+    PairNotYet,
+    /// The table of connections is full.
+    TableFull,
+}
+
 /// The application above TCP. See the module's head for the order of calls.
 pub trait Service {
     /// The handshake is complete.
@@ -91,6 +125,23 @@ pub trait Service {
     /// The worker is asked to end its connections. The default closes lingering, after what was sent so far.
     fn drain(&mut self, cx: &mut dyn Context) {
         cx.close_lingering();
+    }
+
+    /// What is to be done next on this service's own account: asked every turn, some times over, of the service that
+    /// connections are opened for. Not asked any more once the worker is drained.
+    fn errand(&mut self, now: Time) -> Errand {
+        let _ = now;
+        Errand::Wait(Time::NEVER)
+    }
+
+    /// An [`Errand::Open`] could not be done; `closed` is not called for it.
+    fn not_opened(&mut self, user: u32, why: NotOpened) {
+        let _ = (user, why);
+    }
+
+    /// What [`Errand::Call`] asked for.
+    fn called(&mut self, cx: &mut dyn Context) {
+        let _ = cx;
     }
 
     /// A connection to `remote` that was to be opened from here cannot be begun: no local port is free, or the table is

@@ -40,7 +40,7 @@ impl<P: Port> Shard<P> {
         true
     }
 
-    fn connection(&self, tuple: &Tuple) -> Option<u32> {
+    pub(super) fn connection(&self, tuple: &Tuple) -> Option<u32> {
         let t = &self.core.tables;
         match t.find(t.hash(tuple), tuple) {
             Found::Conn(key) => Some(key),

@@ -310,6 +310,14 @@ impl Core {
         self.called(key);
     }
 
+    /// Calls the service about a connection, because it asked for it.
+    pub(super) fn call(&mut self, key: u32) {
+        let Some(mut x) = self.delivering(key) else { return };
+        x.call(Cause::Service, |s, cx| s.called(cx));
+        x.check_unread();
+        self.note_starved(key);
+    }
+
     /// What [`Shard::offer_unread`](super::Shard::offer_unread) does to the connection itself.
     pub(super) fn offer_unread(&mut self, key: u32) {
         let Some(mut x) = self.delivering(key) else { return };

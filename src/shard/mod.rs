@@ -19,6 +19,7 @@ mod by_hand;
 mod cookies;
 mod deliver;
 mod egress;
+mod errands;
 mod half_open;
 mod half_table;
 pub mod index;
@@ -167,6 +168,10 @@ pub struct Shard<P> {
     port: P,
     core: Core,
     mailbox: Mailbox,
+    /// Whether the last service opens connections.
+    client: bool,
+    /// When the client's service wants to be asked for its errands again.
+    errands_at: Time,
     /// Where connections are opened from, if they are.
     local_ends: Option<LocalEnds>,
     /// Frames of the present burst.
@@ -190,6 +195,7 @@ impl<P: Port> Shard<P> {
             services.push(l.service);
             log.moved(State::Closed, Event::PassiveOpen, State::Listen);
         }
+        let client = parts.client.is_some();
         services.extend(parts.client);
         let core = Core {
             now: parts.now,
@@ -218,6 +224,8 @@ impl<P: Port> Shard<P> {
             port: parts.port,
             core,
             mailbox: parts.mailbox,
+            client,
+            errands_at: Time::NEVER,
             local_ends: None,
             burst: Vec::with_capacity(BURST),
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),

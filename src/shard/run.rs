@@ -40,12 +40,13 @@ impl<P: Port> Shard<P> {
         worked |= self.run_timers();
         worked |= self.pending_output(PENDING_BUDGET);
         worked |= self.feed_starved();
+        worked |= self.errands();
         worked |= self.tell_drain();
         worked |= self.cut_off();
         self.port.flush()?;
         self.core.block.counters.turns += 1;
         let next = self.next_timer_ms().map_or(Time::NEVER, |ms| Time::from_micros(ms.saturating_mul(1000)));
-        Ok(Turn { worked, next })
+        Ok(Turn { worked, next: next.min(self.errands_at) })
     }
 
     /// Sleeps until a frame, a wake-up or `until`.

@@ -208,6 +208,11 @@ impl Tables {
         self.waits.may_answer(key, per_second, now)
     }
 
+    /// Time until the end of a record, at most a few milliseconds too long.
+    pub(super) fn wait_left(&self, key: u32, now: Time) -> Option<Duration> {
+        self.waits.left(key, now)
+    }
+
     /// Moves a record's end.
     pub(super) fn restart_wait(&mut self, key: u32, expires: Time) {
         self.waits.restart(key, expires);

@@ -259,6 +259,17 @@ impl WaitTable {
         if key & WIDE == 0 { self.v4.held(key)?.unpack() } else { self.v6.held(key & !WIDE)?.unpack() }
     }
 
+    /// Time until the end of a record, at most a tick too long.
+    pub(super) fn left(&self, key: u32, now: Time) -> Option<Duration> {
+        let end = if key & WIDE == 0 {
+            self.v4.held(key).map(|p| p.end)
+        } else {
+            self.v6.held(key & !WIDE).map(|p| p.end)
+        }?;
+        let ticks = end.ticks_left(now.millis() / TICK_MS);
+        Some(Duration::from_millis(TICK_MS * u64::from(ticks.max(0).unsigned_abs())))
+    }
+
     /// Whether the record of a key holds this pair.
     pub(super) fn holds(&self, key: u32, tuple: &Tuple) -> bool {
         if key & WIDE == 0 {

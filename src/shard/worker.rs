@@ -29,25 +29,37 @@ pub enum Idle {
     Busy,
 }
 
-/// The clock of a process: microseconds since its start, the same for all workers.
+/// The clock of a process: microseconds, the same for all workers.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
+    at_origin: Time,
 }
 
 impl Clock {
     /// Starts at one second, so that nothing is due "before" the beginning.
     #[must_use]
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self::from(Time::from_micros(1_000_000))
+    }
+
+    /// Starts at the time since the machine did: what one process times is later than what any before it did.
+    #[must_use]
+    pub fn of_the_machine() -> Self {
+        let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+            .unwrap_or_else(|e| unreachable!("CLOCK_MONOTONIC exists on every Linux: {e}"));
+        let up = Duration::from(up);
+        Self::from(Time::from_micros(1_000_000) + up)
+    }
+
+    fn from(at_origin: Time) -> Self {
+        Self { origin: Instant::now(), at_origin }
     }
 
     /// Now.
     #[must_use]
     pub fn now(&self) -> Time {
-        Time::from_micros(
-            1_000_000 + u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX / 2),
-        )
+        self.at_origin + self.origin.elapsed()
     }
 }
 

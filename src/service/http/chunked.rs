@@ -31,7 +31,7 @@ enum At {
 
 /// Position within a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chunked {
+pub(in crate::service) struct Chunked {
     at: At,
     /// Data bytes that the limit still allows.
     left: u64,
@@ -40,7 +40,7 @@ pub(super) struct Chunked {
 
 /// Why a body cannot be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyFault {
+pub(in crate::service) enum BodyFault {
     /// Not chunked coding.
     Malformed,
     /// Longer than the service takes.
@@ -49,7 +49,7 @@ pub(super) enum BodyFault {
 
 impl Chunked {
     /// At the start of a body of at most `limit` bytes of data.
-    pub(super) const fn new(limit: u64) -> Self {
+    pub(in crate::service) const fn new(limit: u64) -> Self {
         Self { at: At::Size { value: 0, digits: 0 }, left: limit, overhead: 0 }
     }
 
@@ -57,7 +57,7 @@ impl Chunked {
     ///
     /// # Errors
     /// Malformed coding, or more than the limit.
-    pub(super) fn skip(&mut self, bytes: &[u8]) -> Result<(usize, bool), BodyFault> {
+    pub(in crate::service) fn skip(&mut self, bytes: &[u8]) -> Result<(usize, bool), BodyFault> {
         let mut i = 0;
         while i < bytes.len() {
             if let At::Data(n) = self.at {

@@ -15,7 +15,7 @@
 //! and buffers are allocated when the service is made and bounded; without a buffer the answer is 503, without a slot
 //! the connection is aborted, and both are counted. No allocation per request.
 
-mod chunked;
+pub(super) mod chunked;
 mod head;
 mod response;
 #[cfg(test)]

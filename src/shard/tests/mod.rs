@@ -39,6 +39,7 @@ mod closing_loss;
 mod cookies;
 mod data;
 mod ecn;
+mod errands;
 mod growth;
 mod keepalive;
 mod memory;
