@@ -137,12 +137,13 @@ impl Recovery {
 
     /// A recovery begins: all that is below `edge` is lost, `max` is the highest sequence number sent.
     fn begin(&mut self, phase: Phase, una: SeqNum, edge: SeqNum, max: SeqNum) {
+        let overtaken = matches!(phase, Phase::Sack(_));
         *self = Self {
             phase,
             recover: max,
             high_rxt: una,
             lost_edge: edge,
-            reordering: self.reordering,
+            reordering: self.reordering.again(overtaken),
             ..Self::new(una)
         };
     }

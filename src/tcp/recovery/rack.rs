@@ -34,6 +34,9 @@ pub(in crate::tcp) struct Reordering {
     quarters: u8,
     /// Recoveries that `quarters` lasts for.
     persist: u8,
+    /// What was sent again last was so for being overtaken: its D-SACK means reordering, where that of a timeout means lost
+    /// ACKs.
+    overtaken: bool,
     /// A D-SACK counts again when all below this is acknowledged (`RACK.dsack_round`).
     round: SeqNum,
     /// What lies below this was overtaken when the time began.
@@ -42,7 +45,12 @@ pub(in crate::tcp) struct Reordering {
 
 impl Reordering {
     pub(super) fn new(iss: SeqNum) -> Self {
-        Self { quarters: 1, persist: 0, round: iss, edge: iss }
+        Self { quarters: 1, persist: 0, overtaken: false, round: iss, edge: iss }
+    }
+
+    /// Segments go again from now on, for being overtaken or for another reason.
+    pub(super) fn again(self, overtaken: bool) -> Self {
+        Self { overtaken, ..self }
     }
 
     /// A recovery is over.
@@ -90,7 +98,8 @@ impl Conn {
         let Some((first, end)) = super::tlp::duplicate_block(h) else { return };
         let r = &mut self.recovery;
         let probe = end == r.probe_end;
-        let ours = first.before(r.high_rxt) && r.high_rxt.at_or_before(self.snd_max);
+        let ours =
+            r.reordering.overtaken && first.before(r.high_rxt) && r.high_rxt.at_or_before(self.snd_max);
         if self.flags.has(ConnFlags::SACK) && ours && !probe {
             self.flags.set(ConnFlags::REORDERED);
             r.reordering.widen(self.snd_una, self.snd_max);
