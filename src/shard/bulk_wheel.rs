@@ -189,9 +189,10 @@ impl BulkWheel {
         popped
     }
 
-    /// Pops the record that comes due first, due or not: what is given up when the table is full.
-    pub fn pop_oldest(&mut self) -> Option<u32> {
-        let at = self.slot_of(self.next_tick()?);
+    /// Pops the record that comes due first, due or not, and its tick: what is given up when the table is full.
+    pub fn pop_oldest(&mut self) -> Option<(u32, u64)> {
+        let tick = self.next_tick()?;
+        let at = self.slot_of(tick);
         let head = self.slots[at].head as usize;
         let chunk = &mut self.chunks[head];
         let record = chunk.records[usize::from(chunk.first)];
@@ -200,7 +201,7 @@ impl BulkWheel {
         if chunk.first == chunk.end {
             self.drop_head(at);
         }
-        Some(record)
+        Some((record, tick))
     }
 
     /// Moves up to `most` records from the front of a slot to `out`.
@@ -327,10 +328,10 @@ mod tests {
         for r in 0..200 {
             w.append(r, 60_000 - u64::from(r) * 100).unwrap();
         }
-        assert_eq!(w.pop_oldest(), Some(199));
+        assert_eq!(w.pop_oldest(), Some((199, 40_100u64.div_ceil(16))));
         w.append(500, 30_000).unwrap();
-        assert_eq!(w.pop_oldest(), Some(500));
-        assert_eq!(w.pop_oldest(), Some(198));
+        assert_eq!(w.pop_oldest().map(|(r, _)| r), Some(500));
+        assert_eq!(w.pop_oldest().map(|(r, _)| r), Some(198));
         assert_eq!(w.len(), 198);
     }
 
@@ -379,7 +380,7 @@ mod tests {
                         (0, 0)
                     }
                     Op::Oldest => {
-                        let want = if model.is_empty() { None } else { Some(model.remove(0).1) };
+                        let want = if model.is_empty() { None } else { Some(model.remove(0)).map(|(t, r)| (r, t)) };
                         prop_assert_eq!(w.pop_oldest(), want);
                         (0, 0)
                     }

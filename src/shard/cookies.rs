@@ -84,7 +84,7 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         }
-        let held = instead_of.and_then(|key| core.tables.remove_half(key));
+        let held = instead_of.and_then(|key| core.tables.remove_half(key, core.now));
         let mut conn = Conn::from_half_open(half, half.listener, &core.cfg, &core.secret, core.now);
         conn.flags.set(ConnFlags::COOKIE);
         if core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple)) {

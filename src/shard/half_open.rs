@@ -32,7 +32,7 @@ impl<P: Port> Shard<P> {
         let iss = iss_floor.map_or(isn, |floor| isn.max(floor));
         let mut half = SynRcvd::new(seg, listener, iss, core.now);
         half.traced = core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple));
-        let Some(key) = core.tables.add_half(half) else {
+        let Some(key) = core.tables.add_half(&half, core.now) else {
             if iss_floor.is_none() && core.cfg.syn_cookies.is_some() {
                 // The index is full, though the table is not.
                 self.answer_by_cookie(frame, seg, listener);
@@ -47,8 +47,7 @@ impl<P: Port> Shard<P> {
         // The record is new; the listener (or the TIME_WAIT record) accounts for itself.
         core.log.enter(from);
         core.log.moved(from, event, State::SynReceived);
-        let traced = core.tables.half.get(key).is_some_and(|h| h.traced);
-        if traced {
+        if half.traced {
             let len = seg.payload_len();
             core.trace(seg.tuple, State::Listen, Happening::Received { header: seg.header, len });
             let _ = core.log.take_recent();
@@ -60,7 +59,7 @@ impl<P: Port> Shard<P> {
 
     /// Sends the SYN-ACK of a half-open record, in `frame` if one is given.
     pub(super) fn send_syn_ack(&mut self, key: u32, frame: Option<Frame>) {
-        let Some(half) = self.core.tables.half.get(key) else {
+        let Some(half) = self.core.tables.half.get(key, self.core.now) else {
             if let Some(f) = frame {
                 self.port.free(f);
             }
@@ -75,7 +74,7 @@ impl<P: Port> Shard<P> {
             self.core.block.counters.drop_frame(DropReason::NoFrame);
             return;
         };
-        let Some(half) = self.core.tables.half.get(key) else {
+        let Some(half) = self.core.tables.half.get(key, self.core.now) else {
             self.port.free(frame);
             return;
         };
@@ -89,13 +88,14 @@ impl<P: Port> Shard<P> {
     /// A segment for a half-open record.
     pub(super) fn on_half_open(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
-        let Some(half) = core.tables.half.get_mut(key) else {
+        let Some(mut half) = core.tables.half.get(key, core.now) else {
             self.port.free(frame);
             return;
         };
         match half.on_segment(&seg.header, seg.payload_len(), &core.cfg) {
             HalfVerdict::SynAckAgain => {
                 half.syn_again(&seg.header);
+                core.tables.half.put(key, &half);
                 core.log.moved(State::SynReceived, Event::Syn, State::SynReceived);
                 core.block.counters.retransmit(Retransmission::SynAck);
                 self.send_syn_ack(key, Some(frame));
@@ -121,7 +121,7 @@ impl<P: Port> Shard<P> {
             HalfVerdict::Remove => {
                 core.block.counters.resets_received[ResetCause::HalfOpen as usize] += 1;
                 core.log.moved(State::SynReceived, Event::Rst, State::Closed);
-                let _ = core.tables.remove_half(key);
+                let _ = core.tables.remove_half(key, core.now);
                 self.port.free(frame);
             }
             HalfVerdict::Drop(reason) => {
@@ -140,7 +140,7 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         }
-        let Some(half) = core.tables.remove_half(key) else {
+        let Some(half) = core.tables.remove_half(key, core.now) else {
             self.port.free(frame);
             return;
         };

@@ -268,7 +268,7 @@ impl Core {
         match found {
             Found::Conn(_) | Found::Nothing => true,
             Found::Half(_) | Found::Wait(_) if h.flags.syn() => true,
-            Found::Half(key) => self.tables.half.get(key).is_none_or(|half| {
+            Found::Half(key) => self.tables.half.get(key, self.now).is_none_or(|half| {
                 match half.on_segment(h, seg.payload_len(), &self.cfg) {
                     HalfVerdict::SynAckAgain | HalfVerdict::Promote | HalfVerdict::Remove => true,
                     HalfVerdict::Ack | HalfVerdict::Reset(_) | HalfVerdict::Drop(_) => false,
@@ -301,7 +301,7 @@ impl Core {
             Found::Conn(key) => {
                 self.tables.conns.get(key).filter(|c| c.quotes_flight(e.seq)).map(|_| Some(key))
             }
-            Found::Half(key) => self.tables.half.get(key).filter(|r| r.iss == e.seq).map(|_| None),
+            Found::Half(key) => self.tables.half.get(key, self.now).filter(|r| r.iss == e.seq).map(|_| None),
             Found::Wait(_) | Found::Nothing => None,
         };
         let Some(key) = key else {

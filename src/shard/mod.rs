@@ -19,6 +19,7 @@ mod cookies;
 mod deliver;
 mod egress;
 mod half_open;
+mod half_table;
 pub mod index;
 mod ingress;
 pub mod listen;
@@ -30,6 +31,7 @@ mod tables;
 mod tests;
 mod timers;
 pub mod trace;
+mod wait_table;
 mod waiting;
 pub mod wheel;
 pub mod worker;
@@ -45,7 +47,7 @@ use crate::tcp::state_log::StateLog;
 use crate::tcp::syncookie::SynCookies;
 use crate::time::Time;
 use crate::wire::Endpoint;
-use budget::Budget;
+use budget::{Budget, SharedOut};
 use listen::Listeners;
 use mailbox::Mailbox;
 use std::collections::VecDeque;
@@ -129,6 +131,8 @@ struct Core {
     stray_replies: Budget,
     /// ACKs from `TIME_WAIT`: apart from the RSTs, by which their number could be read.
     wait_replies: Budget,
+    /// Those of them to what is out of place, by pair.
+    wait_answers: SharedOut,
     /// Frames passed on to the next worker.
     forwards: Budget,
     drain: Drain,
@@ -194,6 +198,7 @@ impl<P: Port> Shard<P> {
             resumed: Vec::with_capacity(RESUMED_PER_CALL),
             stray_replies: Budget::new(parts.tcp.stray_replies),
             wait_replies: Budget::new(parts.tcp.stray_replies),
+            wait_answers: SharedOut::new(parts.tcp.challenge_acks),
             forwards: Budget::new(ingress::FORWARDS_PER_SECOND),
             drain: Drain::No,
             trace: None,

@@ -235,8 +235,8 @@ impl<P: Port> Shard<P> {
 
     /// Drops half-open records when draining has reached its end: nobody waits for them.
     pub fn drop_half_open(&mut self) {
-        for key in 0..self.core.tables.half.capacity() as u32 {
-            if self.core.tables.remove_half(key).is_some() {
+        for key in self.core.tables.half.keys() {
+            if self.core.tables.remove_half(key, self.core.now).is_some() {
                 self.core.log.moved(State::SynReceived, Event::Limit, State::Closed);
             }
         }

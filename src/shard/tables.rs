@@ -2,53 +2,49 @@
 //!
 //! | record | slab | timers |
 //! |---|---|---|
-//! | [`SynRcvd`] | `half` | [`TimerWheel`]: the SYN-ACK's retransmission |
+//! | [`SynRcvd`] | `half`, packed | wheels of its own, in [`HalfTable`]: the SYN-ACK's retransmission |
 //! | [`Conn`] | `conns` | [`TimerWheel`], lazily armed: one entry at the earliest deadline |
-//! | [`TimeWait`] | `waits` | [`BulkWheel`]: in by append, out in bulk |
-//!
-//! A `TIME_WAIT` slot is used again only after its entry came off the wheel: a record that ended early (re-opened)
-//! leaves its slot as [`Wait::Gone`] until then.
+//! | [`TimeWait`] | `waits`, packed | a bulk wheel of its own, in [`WaitTable`] |
 
 use super::Capacity;
-use super::bulk_wheel::BulkWheel;
+use super::half_table::{self, HalfTable};
 use super::index::{Handle, Index, Kind, TupleHasher};
 use super::slab::Slab;
+use super::wait_table::{self, WaitTable};
 use super::wheel::TimerWheel;
 use crate::tcp::conn::Conn;
-use crate::tcp::syn_rcvd::SynRcvd;
+use crate::tcp::syn_rcvd::{SYN_ACK_RTO, SynRcvd};
 use crate::tcp::time_wait::TimeWait;
 use crate::time::Time;
 use crate::wire::Tuple;
 use std::time::Duration;
 
-/// Width of a `TIME_WAIT` tick in milliseconds: a record stays up to this much longer than 2MSL. Smaller makes more
-/// slots and no user happier; larger makes the bulk of one tick longer.
-const WAIT_TICK_MS: u64 = 16;
+/// Hundredths of a byte that an entry of the index takes: 5 bytes a bucket, eleven sixteenths of them in use.
+const INDEX: usize = 728;
+/// Of a timer wheel.
+const TIMER: usize = 1200;
+/// Of the bulk wheel: 256 bytes for 62 records.
+const BULK: usize = 413;
+/// Of a connection's places in the queues for output and for chunks.
+const QUEUES: usize = 200 * size_of::<u32>();
 
-/// Bytes of an entry of the index (7.3), rounded up.
-const INDEX_BYTES: usize = 8;
-/// Bytes of an entry of a timer wheel.
-const TIMER_BYTES: usize = 12;
-/// Bytes of an entry of the bulk wheel (4.13), rounded up.
-const BULK_BYTES: usize = 5;
-/// Bytes of a connection's places in the queues for output and for chunks.
-const QUEUE_BYTES: usize = 2 * size_of::<u32>();
-
-/// Bytes a half-open connection takes: record, index, wheel.
-pub const HALF_OPEN_BYTES: usize = Slab::<SynRcvd>::RECORD_BYTES + INDEX_BYTES + TIMER_BYTES;
-/// Bytes a connection takes, without its buffers: record, index, wheel, queues.
-pub const CONNECTION_BYTES: usize = Slab::<Conn>::RECORD_BYTES + INDEX_BYTES + TIMER_BYTES + QUEUE_BYTES;
-/// Bytes a connection in `TIME_WAIT` takes: record, index, wheel.
-pub const TIME_WAIT_BYTES: usize = Slab::<Wait>::RECORD_BYTES + INDEX_BYTES + BULK_BYTES;
-
-/// A slot of the `TIME_WAIT` slab.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Wait {
-    /// A record.
-    Held(TimeWait),
-    /// It ended early; the slot waits for its entry on the wheel.
-    Gone,
+/// Bytes of a record and of what goes with it, in hundredths.
+const fn all_in(record: usize, beside: usize) -> usize {
+    (record * 100 + beside).div_ceil(100)
 }
+
+/// Bytes a half-open connection takes, IPv4 and IPv6: record, index, wheel.
+pub const HALF_OPEN_BYTES: [usize; 2] =
+    [all_in(half_table::RECORD_BYTES[0], INDEX + TIMER), all_in(half_table::RECORD_BYTES[1], INDEX + TIMER)];
+/// Bytes a connection takes, without its buffers: record, index, wheel, queues.
+pub const CONNECTION_BYTES: usize = all_in(Slab::<Conn>::RECORD_BYTES, INDEX + TIMER + QUEUES);
+/// Bytes a connection in `TIME_WAIT` takes, IPv4 and IPv6: record, index, wheel.
+pub const TIME_WAIT_BYTES: [usize; 2] =
+    [all_in(wait_table::RECORD_BYTES[0], INDEX + BULK), all_in(wait_table::RECORD_BYTES[1], INDEX + BULK)];
+
+// What was promised (ARCHITECTURE.md, "Three records").
+const _: () = assert!(TIME_WAIT_BYTES[0] <= 40 && TIME_WAIT_BYTES[1] <= 64);
+const _: () = assert!(HALF_OPEN_BYTES[0] <= 64 && HALF_OPEN_BYTES[1] <= 96);
 
 /// What a tuple is found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,14 +63,10 @@ pub(super) enum Found {
 pub(super) struct Tables {
     hasher: TupleHasher,
     index: Index,
-    pub(super) half: Slab<SynRcvd>,
-    pub(super) half_wheel: TimerWheel,
+    pub(super) half: HalfTable,
     pub(super) conns: Slab<Conn>,
     pub(super) conn_wheel: TimerWheel,
-    pub(super) waits: Slab<Wait>,
-    pub(super) wait_wheel: BulkWheel,
-    /// Held `TIME_WAIT` records, without the slots that wait for their entry.
-    held: usize,
+    waits: WaitTable,
 }
 
 impl Tables {
@@ -83,29 +75,26 @@ impl Tables {
         Self {
             hasher: TupleHasher::new(key.0, key.1),
             index: Index::new(c.connections + c.half_open + c.time_wait),
-            half: Slab::new(c.half_open),
-            half_wheel: TimerWheel::new(c.half_open, ms),
+            half: HalfTable::new(c.half_open, now),
             conns: Slab::new(c.connections),
             conn_wheel: TimerWheel::new(c.connections, ms),
-            waits: Slab::new(c.time_wait),
-            wait_wheel: BulkWheel::new(c.time_wait, WAIT_TICK_MS, time_wait.as_millis() as u64, ms),
-            held: 0,
+            waits: WaitTable::new(c.time_wait, time_wait, now),
         }
     }
 
     /// Records of any kind.
     pub(super) fn len(&self) -> usize {
-        self.half.len() + self.conns.len() + self.held
+        self.half.len() + self.conns.len() + self.waits.held()
     }
 
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.
     pub(super) fn timers(&self) -> usize {
-        self.half_wheel.len() + self.conn_wheel.len() + self.held
+        self.half.timers() + self.conn_wheel.len() + self.waits.held()
     }
 
     /// `TIME_WAIT` records held.
     pub(super) const fn held(&self) -> usize {
-        self.held
+        self.waits.held()
     }
 
     /// Hash of a tuple for [`Tables::find`].
@@ -115,7 +104,7 @@ impl Tables {
 
     /// What this tuple is here.
     pub(super) fn find(&self, hash: u64, tuple: &Tuple) -> Found {
-        match self.index.find(hash, |h| tuple_of(&self.half, &self.conns, &self.waits, h) == Some(tuple)) {
+        match self.index.find(hash, |h| self.is_of(h, tuple)) {
             None => Found::Nothing,
             Some(h) => match h.kind() {
                 Kind::SynRcvd => Found::Half(h.key()),
@@ -125,11 +114,20 @@ impl Tables {
         }
     }
 
+    /// Whether a handle names the record of a tuple.
+    fn is_of(&self, h: Handle, tuple: &Tuple) -> bool {
+        match h.kind() {
+            Kind::SynRcvd => self.half.holds(h.key(), tuple),
+            Kind::Conn => self.conns.get(h.key()).is_some_and(|c| c.tuple == *tuple),
+            Kind::TimeWait => self.waits.holds(h.key(), tuple),
+        }
+    }
+
     /// Adds a record that is in its slab to the index; `false` when the index is full.
     fn link(&mut self, tuple: &Tuple, kind: Kind, key: u32) -> bool {
         let hash = self.hasher.hash(tuple);
         let Self { hasher, index, half, conns, waits, .. } = self;
-        let rehash = |h: Handle| tuple_of(half, conns, waits, h).map_or(0, |t| hasher.hash(t));
+        let rehash = |h: Handle| tuple_of(half, conns, waits, h).map_or(0, |t| hasher.hash(&t));
         index.insert(hash, Handle::new(kind, key), rehash).is_ok()
     }
 
@@ -140,21 +138,20 @@ impl Tables {
     }
 
     /// Adds a half-open record; `None` when there is no room.
-    pub(super) fn add_half(&mut self, r: SynRcvd) -> Option<u32> {
-        let (tuple, due) = (r.tuple, r.due);
+    pub(super) fn add_half(&mut self, r: &SynRcvd, now: Time) -> Option<u32> {
         let key = self.half.insert(r)?;
-        if !self.link(&tuple, Kind::SynRcvd, key) {
+        if !self.link(&r.tuple, Kind::SynRcvd, key) {
             self.half.remove(key);
             return None;
         }
-        self.half_wheel.arm(key, ceil_ms(due));
+        self.half.arm(key, now, SYN_ACK_RTO);
         Some(key)
     }
 
     /// Takes a half-open record out.
-    pub(super) fn remove_half(&mut self, key: u32) -> Option<SynRcvd> {
-        let r = self.half.remove(key)?;
-        self.half_wheel.disarm(key);
+    pub(super) fn remove_half(&mut self, key: u32, now: Time) -> Option<SynRcvd> {
+        let r = self.half.get(key, now)?;
+        self.half.remove(key);
         self.unlink(&r.tuple, Kind::SynRcvd, key);
         Some(r)
     }
@@ -185,99 +182,71 @@ impl Tables {
         }
     }
 
-    /// Adds a `TIME_WAIT` record; `false` when there is no room.
+    /// Holds a `TIME_WAIT` record until `expires`; `false` when there is no room.
     #[must_use]
-    pub(super) fn add_wait(&mut self, w: TimeWait) -> bool {
-        let (tuple, expires) = (w.tuple, w.expires);
-        let Some(key) = self.waits.insert(Wait::Held(w)) else { return false };
-        if !self.link(&tuple, Kind::TimeWait, key) {
-            self.waits.remove(key);
-            return false;
+    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time) -> bool {
+        let Some(key) = self.waits.insert(w, expires) else { return false };
+        let linked = self.link(&w.tuple, Kind::TimeWait, key);
+        if !linked {
+            let _ = self.waits.end(key);
         }
-        let queued = self.wait_wheel.append(key, ceil_ms(expires));
-        debug_assert!(queued.is_ok(), "the wheel has room for every slot of the slab");
-        self.held += 1;
-        true
+        linked
     }
 
-    /// The record in a slot.
-    pub(super) fn wait(&self, key: u32) -> Option<&TimeWait> {
-        match self.waits.get(key) {
-            Some(Wait::Held(w)) => Some(w),
-            Some(Wait::Gone) | None => None,
-        }
+    /// The record of a key.
+    pub(super) fn wait(&self, key: u32) -> Option<TimeWait> {
+        self.waits.get(key)
     }
 
-    /// Whether a record may answer once more what is out of place.
-    pub(super) fn may_answer(&mut self, key: u32, per_second: u8, now: Time) -> bool {
-        match self.waits.get_mut(key) {
-            Some(Wait::Held(w)) => w.may_answer(per_second, now),
-            Some(Wait::Gone) | None => false,
-        }
-    }
-
-    /// Moves a record's expiry; its entry stays where it is and is queued again when its turn comes.
+    /// Moves a record's end.
     pub(super) fn restart_wait(&mut self, key: u32, expires: Time) {
-        if let Some(Wait::Held(w)) = self.waits.get_mut(key) {
-            w.expires = expires;
-        }
+        self.waits.restart(key, expires);
     }
 
-    /// Ends a record before its time; the slot stays until its entry comes off the wheel.
+    /// Ends a record before its time.
     pub(super) fn end_wait(&mut self, key: u32) {
-        if let Some(slot) = self.waits.get_mut(key)
-            && let Wait::Held(w) = std::mem::replace(slot, Wait::Gone)
-        {
-            self.held -= 1;
+        if let Some(w) = self.waits.end(key) {
             self.unlink(&w.tuple, Kind::TimeWait, key);
         }
     }
 
-    /// A slot's entry came off the wheel: frees the slot if its time has come. Returns the record that expired.
-    pub(super) fn expire_wait(&mut self, key: u32, now: Time) -> Option<TimeWait> {
-        match self.waits.get(key) {
-            Some(Wait::Held(w)) if !w.expires.due(now) => {
-                let later = ceil_ms(w.expires);
-                let queued = self.wait_wheel.append(key, later);
-                debug_assert!(queued.is_ok(), "its own entry has just made room");
-                None
-            }
-            Some(Wait::Held(_)) => self.take_wait(key),
-            Some(Wait::Gone) => {
-                self.waits.remove(key);
-                None
-            }
-            None => None,
-        }
+    /// Makes room among the `TIME_WAIT` records; what had to go, if it was a record.
+    pub(super) fn evict_wait(&mut self) -> Option<TimeWait> {
+        let (key, w) = self.waits.evict()?;
+        self.unlink(&w.tuple, Kind::TimeWait, key);
+        Some(w)
     }
 
-    /// Frees a slot whose entry is off the wheel.
-    pub(super) fn take_wait(&mut self, key: u32) -> Option<TimeWait> {
-        match self.waits.remove(key)? {
-            Wait::Held(w) => {
-                self.held -= 1;
-                self.unlink(&w.tuple, Kind::TimeWait, key);
-                Some(w)
-            }
-            Wait::Gone => None,
-        }
+    /// Keys of `TIME_WAIT` records that are due go to `out`, each to be [expired](Self::expire_wait); at most `budget`.
+    pub(super) fn due_waits(&mut self, now: Time, out: &mut Vec<u32>, budget: usize) {
+        self.waits.pop_due(now, out, budget);
+    }
+
+    /// Ends a record that was due, unless it was restarted. Returns the record that expired.
+    pub(super) fn expire_wait(&mut self, key: u32, now: Time) -> Option<TimeWait> {
+        let w = self.waits.settle(key, now)?;
+        self.unlink(&w.tuple, Kind::TimeWait, key);
+        Some(w)
+    }
+
+    /// Slots of `TIME_WAIT` records, with those of ended ones that wait for the wheel.
+    #[cfg(test)]
+    pub(super) fn wait_slots(&self) -> usize {
+        self.waits.slots()
+    }
+
+    /// When the next `TIME_WAIT` record is due, in milliseconds.
+    pub(super) fn next_wait_ms(&self) -> Option<u64> {
+        self.waits.next_due_ms()
     }
 }
 
 /// The tuple of the record that a handle names.
-fn tuple_of<'a>(
-    half: &'a Slab<SynRcvd>,
-    conns: &'a Slab<Conn>,
-    waits: &'a Slab<Wait>,
-    h: Handle,
-) -> Option<&'a Tuple> {
+fn tuple_of(half: &HalfTable, conns: &Slab<Conn>, waits: &WaitTable, h: Handle) -> Option<Tuple> {
     match h.kind() {
-        Kind::SynRcvd => half.get(h.key()).map(|r| &r.tuple),
-        Kind::Conn => conns.get(h.key()).map(|r| &r.tuple),
-        Kind::TimeWait => match waits.get(h.key()) {
-            Some(Wait::Held(w)) => Some(&w.tuple),
-            Some(Wait::Gone) | None => None,
-        },
+        Kind::SynRcvd => half.tuple(h.key()),
+        Kind::Conn => conns.get(h.key()).map(|c| c.tuple),
+        Kind::TimeWait => waits.get(h.key()).map(|w| w.tuple),
     }
 }
 
@@ -294,8 +263,8 @@ mod tests {
     /// grows here first, on purpose.
     #[test]
     fn records_take_the_bytes_that_are_written_down() {
-        assert_eq!(Slab::<SynRcvd>::RECORD_BYTES, 96, "half-open");
+        assert_eq!(half_table::RECORD_BYTES, [44, 76], "half-open");
         assert_eq!(Slab::<Conn>::RECORD_BYTES, 536, "connection");
-        assert_eq!(Slab::<Wait>::RECORD_BYTES, 64, "TIME_WAIT");
+        assert_eq!(wait_table::RECORD_BYTES, [28, 52], "TIME_WAIT");
     }
 }

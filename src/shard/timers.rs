@@ -20,8 +20,8 @@ impl<P: Port> Shard<P> {
     pub(super) fn run_timers(&mut self) -> bool {
         let ms = self.core.now.millis();
         let conns = self.conn_timers(ms);
-        let half = self.half_timers(ms);
-        let waits = self.wait_timers(ms);
+        let half = self.half_timers();
+        let waits = self.wait_timers();
         conns || half || waits
     }
 
@@ -51,22 +51,22 @@ impl<P: Port> Shard<P> {
         any
     }
 
-    fn half_timers(&mut self, ms: u64) -> bool {
+    fn half_timers(&mut self) -> bool {
         self.due.clear();
-        self.core.tables.half_wheel.advance(ms, HALF_BUDGET, &mut self.due);
+        self.core.tables.half.pop_due(self.core.now, &mut self.due, HALF_BUDGET);
         let due = std::mem::take(&mut self.due);
         for &key in &due {
             let core = &mut self.core;
-            let Some(half) = core.tables.half.get_mut(key) else { continue };
-            if half.on_timer(&core.cfg, core.now) {
-                let at = half.due.micros().div_ceil(1000);
-                core.tables.half_wheel.arm(key, at);
+            let Some(mut half) = core.tables.half.get(key, core.now) else { continue };
+            if let Some(wait) = half.on_timer(&core.cfg) {
+                core.tables.half.put(key, &half);
+                core.tables.half.arm(key, core.now, wait);
                 core.block.counters.retransmit(Retransmission::SynAck);
                 self.send_syn_ack(key, None);
             } else {
                 core.log.moved(State::SynReceived, Event::Limit, State::Closed);
                 core.block.counters.half_open_given_up += 1;
-                let _ = core.tables.remove_half(key);
+                let _ = core.tables.remove_half(key, core.now);
             }
         }
         let any = !due.is_empty();
@@ -74,9 +74,9 @@ impl<P: Port> Shard<P> {
         any
     }
 
-    fn wait_timers(&mut self, ms: u64) -> bool {
+    fn wait_timers(&mut self) -> bool {
         self.due.clear();
-        self.core.tables.wait_wheel.pop_due(ms, &mut self.due, WAIT_BUDGET);
+        self.core.tables.due_waits(self.core.now, &mut self.due, WAIT_BUDGET);
         self.core.expire_waits(&self.due);
         !self.due.is_empty()
     }
@@ -85,9 +85,6 @@ impl<P: Port> Shard<P> {
     pub(super) fn next_timer_ms(&self) -> Option<u64> {
         let t = &self.core.tables;
         let ms = self.core.now.millis();
-        [t.conn_wheel.next_due_ms(ms), t.half_wheel.next_due_ms(ms), t.wait_wheel.next_due_ms()]
-            .into_iter()
-            .flatten()
-            .min()
+        [t.conn_wheel.next_due_ms(ms), t.half.next_due_ms(ms), t.next_wait_ms()].into_iter().flatten().min()
     }
 }

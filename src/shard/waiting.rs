@@ -16,11 +16,13 @@ impl<P: Port> Shard<P> {
         let core = &mut self.core;
         let Some(mut conn) = core.tables.remove_conn(key) else { return };
         let record = conn.close_record(core.now);
-        let wait = TimeWait::new(&conn, &core.cfg, core.now);
+        let wait = TimeWait::new(&conn);
         core.report_close(&mut conn, &record);
-        if !core.tables.add_wait(wait) {
+        // From the FIN, or from when it last came again: the service may have read on since.
+        let expires = (conn.state_since() + core.cfg.time_wait).max(core.now);
+        if !core.tables.add_wait(&wait, expires) {
             core.evict_oldest();
-            if !core.tables.add_wait(wait) {
+            if !core.tables.add_wait(&wait, expires) {
                 // Not even the oldest could go: every slot waits for the wheel. The pair is not held.
                 core.log.moved(State::TimeWait, Event::Limit, State::Closed);
                 core.block.counters.time_wait_evicted += 1;
@@ -34,7 +36,7 @@ impl<P: Port> Shard<P> {
     /// A segment for a pair that is held.
     pub(super) fn on_time_wait(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
-        let Some(wait) = core.tables.wait(key).copied() else {
+        let Some(wait) = core.tables.wait(key) else {
             self.port.free(frame);
             return;
         };
@@ -55,7 +57,7 @@ impl<P: Port> Shard<P> {
                     core.log.moved(State::TimeWait, Event::Syn, State::TimeWait);
                 }
                 core.block.counters.drop_frame(DropReason::OutOfWindow);
-                if !core.tables.may_answer(key, core.cfg.challenge_acks, core.now) {
+                if !core.wait_answers.take(core.tables.hash(&seg.tuple), core.now) {
                     self.port.free(frame);
                     return;
                 }
@@ -106,16 +108,9 @@ impl<P: Port> Shard<P> {
 impl Core {
     /// Makes room in a full table: the record that would expire first goes (t05).
     fn evict_oldest(&mut self) {
-        while let Some(key) = self.tables.wait_wheel.pop_oldest() {
-            if self.tables.take_wait(key).is_some() {
-                self.log.moved(State::TimeWait, Event::Limit, State::Closed);
-                self.block.counters.time_wait_evicted += 1;
-                return;
-            }
-            // The slot of a record that ended early: it is free now, too.
-            if !self.tables.waits.is_full() {
-                return;
-            }
+        if self.tables.evict_wait().is_some() {
+            self.log.moved(State::TimeWait, Event::Limit, State::Closed);
+            self.block.counters.time_wait_evicted += 1;
         }
     }
 

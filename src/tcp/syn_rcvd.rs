@@ -12,10 +12,10 @@ use crate::wire::{Flags, Header, L2, Options, SeqNum, TcpFrame, Tuple};
 use std::time::Duration;
 
 /// First wait before a SYN-ACK is sent again (RFC 6298 §2.1); it doubles each time.
-const SYN_ACK_RTO: Duration = Duration::from_secs(1);
+pub const SYN_ACK_RTO: Duration = Duration::from_secs(1);
 
 /// A half-open connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynRcvd {
     /// Its name.
     pub tuple: Tuple,
@@ -23,8 +23,6 @@ pub struct SynRcvd {
     pub l2: L2,
     /// When the SYN came.
     pub since: Time,
-    /// When the SYN-ACK is due again.
-    pub due: Time,
     /// The peer's initial sequence number.
     pub irs: SeqNum,
     /// Ours.
@@ -74,7 +72,6 @@ impl SynRcvd {
             tuple: f.tuple,
             l2: f.l2.reply(),
             since: now,
-            due: now + SYN_ACK_RTO,
             irs: f.header.seq,
             iss,
             ts_recent: o.timestamps.map(|t| t.val),
@@ -178,16 +175,15 @@ impl SynRcvd {
         }
     }
 
-    /// The SYN-ACK is due again: `true` to send it, `false` to give up.
+    /// The SYN-ACK is due again: it is to be sent, and the wait before the next time; `None` to give up.
     #[must_use]
-    pub fn on_timer(&mut self, cfg: &TcpConfig, now: Time) -> bool {
+    pub fn on_timer(&mut self, cfg: &TcpConfig) -> Option<Duration> {
         if self.tries >= cfg.syn_retries {
-            return false;
+            return None;
         }
         self.tries += 1;
         self.repeated = true;
-        self.due = now + SYN_ACK_RTO * (1 << self.tries.min(6));
-        true
+        Some(SYN_ACK_RTO * (1 << self.tries.min(6)))
     }
 }
 

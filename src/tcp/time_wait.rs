@@ -3,7 +3,6 @@
 //! It keeps what a late segment must be judged by, no more: the window is a constant, the timestamp offset comes from
 //! the keyed hash, the link layer from the segment that is answered.
 
-use super::config::TcpConfig;
 use super::conn::Conn;
 use super::isn::{Secret, ts_val};
 use crate::time::Time;
@@ -28,15 +27,8 @@ pub struct TimeWait {
     pub rcv_nxt: SeqNum,
     /// The peer's last timestamp, if timestamps were in use.
     pub ts_recent: Option<u32>,
-    /// When it ends.
-    pub expires: Time,
     /// Segments are traced.
     pub traced: bool,
-    /// Budget of answers to what is out of place: the second it is for, as far as a byte tells it, and how many there were
-    /// in it. Like a connection's, it is the record's own, so that nobody reads it by probing another (RFC 5961 §7).
-    pub second: u8,
-    /// See `second`.
-    pub answers: u8,
 }
 
 /// What a segment does to a `TIME_WAIT` record.
@@ -59,32 +51,16 @@ pub enum WaitVerdict {
 }
 
 impl TimeWait {
-    /// What remains of a connection that entered the state, now or, if its service had still to read, earlier.
+    /// What remains of a connection that entered the state.
     #[must_use]
-    pub fn new(c: &Conn, cfg: &TcpConfig, now: Time) -> Self {
+    pub fn new(c: &Conn) -> Self {
         Self {
             tuple: c.tuple,
             snd_nxt: c.snd_max(),
             rcv_nxt: c.rcv_nxt(),
             ts_recent: c.ts_recent(),
-            expires: (c.state_since() + cfg.time_wait).max(now),
             traced: c.flags.has(super::conn::ConnFlags::TRACED),
-            second: 0,
-            answers: 0,
         }
-    }
-
-    /// Whether what is out of place may be answered once more in this second.
-    #[must_use]
-    pub fn may_answer(&mut self, per_second: u8, now: Time) -> bool {
-        let second = (now.millis() / 1000) as u8;
-        if self.second != second {
-            self.second = second;
-            self.answers = 0;
-        }
-        let may = self.answers < per_second;
-        self.answers += u8::from(may);
-        may
     }
 
     /// Judges a segment.

@@ -72,7 +72,7 @@ impl Conn {
         if h.flags.syn() {
             self.event(Event::Syn, env);
         }
-        match TimeWait::new(self, env.cfg, env.now).on_segment(h, payload) {
+        match TimeWait::new(self).on_segment(h, payload) {
             WaitVerdict::AckAndRestart => {
                 self.event(Event::Fin, env);
                 self.account.state_since = env.now;

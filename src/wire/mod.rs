@@ -18,6 +18,7 @@ mod icmp;
 mod ipv4;
 mod ipv6;
 pub mod options;
+pub mod pair;
 pub mod parse;
 pub mod seq;
 pub mod tcp;

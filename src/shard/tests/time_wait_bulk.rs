@@ -86,17 +86,8 @@ fn fill(h: &mut Harness, n: u32) -> Time {
             remote: Endpoint::new(Addr::v4([10, 1, (i >> 14) as u8, 9]), 1000 + (i & 0x3fff) as u16),
         };
         let (snd_nxt, rcv_nxt) = (SeqNum::new(2), SeqNum::new(2));
-        let w = TimeWait {
-            tuple,
-            snd_nxt,
-            rcv_nxt,
-            ts_recent: None,
-            expires,
-            traced: false,
-            second: 0,
-            answers: 0,
-        };
-        assert!(h.shard.core.tables.add_wait(w));
+        let w = TimeWait { tuple, snd_nxt, rcv_nxt, ts_recent: None, traced: false };
+        assert!(h.shard.core.tables.add_wait(&w, expires));
         h.shard.core.log.enter(State::TimeWait);
     }
     expires

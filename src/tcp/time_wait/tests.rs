@@ -18,10 +18,7 @@ fn record(ts_recent: Option<u32>) -> TimeWait {
         snd_nxt: seq(SND),
         rcv_nxt: seq(RCV),
         ts_recent,
-        expires: Time::from_micros(1),
         traced: false,
-        second: 0,
-        answers: 0,
     }
 }
 
