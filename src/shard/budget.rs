@@ -38,7 +38,7 @@ impl Budget {
 /// cleared.
 const COUNTERS: usize = 4096;
 
-/// A budget for each of more pairs than there is memory to count for: a keyed hash chooses one of [`COUNTERS`], so that
+/// A budget for each of more pairs than there is memory to count for: a keyed hash chooses one of 4096 counters, so that
 /// nobody can tell which other pair has the same one, or read one pair's count by another.
 pub struct SharedOut {
     per_second: u8,
