@@ -110,7 +110,7 @@ impl ChunkPool {
     }
 
     /// Most bytes an owner that holds `held` may hold, of the `most` that it ever may: all while the others leave
-    /// [`PLENTY`] of the pool, then less by the square of what they leave of that. So the first ones get all that they may,
+    /// three quarters of the pool, then less by the square of what they leave of that. So the first ones get all that they may,
     /// later ones ever less, and something is left for who comes next: of a pool of which `n` owners took what they could,
     /// about one part in `1 + n × most / total`. One chunk's worth is never refused as long as there is one.
     #[must_use]

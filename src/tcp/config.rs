@@ -37,8 +37,8 @@ pub struct TcpConfig {
     pub delayed_ack: Duration,
     /// Nagle's algorithm (RFC 9293 §3.7.4).
     pub nagle: bool,
-    /// Challenge ACKs, and other ACKs to what is out of place, a connection or `TIME_WAIT` record sends per second (RFC 5961
-    /// §7). What was just received and comes again has a budget of its own.
+    /// Challenge ACKs, and other ACKs to what is out of place, a connection sends per second, in `TIME_WAIT` too (RFC
+    /// 5961 §7). What was just received and comes again has a budget of its own.
     pub challenge_acks: u8,
     /// Whether connections opened from here ask for ECN (RFC 3168).
     pub ecn_outgoing: bool,

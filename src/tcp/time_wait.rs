@@ -78,7 +78,7 @@ pub enum WaitVerdict {
 }
 
 impl TimeWait {
-    /// What remains of a connection that entered the state, now or, if its service had still to read, earlier.
+    /// What remains of a connection that entered the state.
     #[must_use]
     pub fn new(c: &Conn) -> Self {
         Self {

@@ -364,13 +364,13 @@ fn t04_a_syn_that_cannot_be_taken_does_not_end_the_hold() {
 }
 
 #[test]
-fn t03_each_record_has_a_budget_and_rsts_are_apart_from_it() {
+fn t03_each_pair_has_a_budget_and_rsts_are_apart_from_it() {
     let (mut h, _) = held(Syn::PLAIN, |s| (s.tcp.challenge_acks, s.tcp.stray_replies) = (3, 5));
     after!(h, 999 - h.now().millis() % 1000 + 1);
     for i in 0..20 {
         h.send(&Seg::new(&[Flags::ACK]).seq(-5000 - i).ack(2).len(100));
     }
-    assert_eq!(h.out.len(), 3, "of the record's own budget");
+    assert_eq!(h.out.len(), 3, "of the pair's own budget");
     h.out.clear();
     // The peer's FIN again is no guess: it is answered all the same.
     send!(h, FIN|ACK seq=1, ack=2);
