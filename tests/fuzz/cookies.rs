@@ -18,8 +18,13 @@ fn segment(tuple: Tuple, flags: Flags, seq: SeqNum, ack: SeqNum, options: Option
     TcpFrame { l2: L2::default(), tuple, ecn: 0, header, payload: 54..54 }
 }
 
+/// The same for segments with a cookie's own acknowledgment and another sequence number: the later segments of a peer that
+/// has it, which only the tag over everything tells from the first.
+static LATER: AtomicU64 = AtomicU64::new(0);
+static LATER_BELIEVED: AtomicU64 = AtomicU64::new(0);
+
 /// A SYN is answered; the answer is brought back, then changed. A change that is believed must have been found by chance:
-/// with 28 bits of tag, once in 2²⁸.
+/// with 28 bits of tag, once in 2²⁸; with the sequence number alone changed, once in 2¹⁴.
 pub fn cookies(bytes: &[u8]) {
     let mut r = Reader(bytes);
     let secret = Secret::new(u64::from(r.u32()), 7);
@@ -69,15 +74,17 @@ pub fn cookies(bytes: &[u8]) {
     // Changed in one place: somebody else's, or forged.
     let mut forged = ack;
     let n = 1 + r.u32() % u32::from(u16::MAX);
-    match r.below(4) {
+    let kind = r.below(4);
+    match kind {
         0 => forged.header.ack = ack_of(&forged) + n,
         1 => forged.tuple.remote.port ^= (n as u16).max(1),
         2 => forged.tuple.remote.addr = Addr::v4([10, 1, (n >> 8) as u8, n as u8]),
         _ => forged.header.seq += n,
     }
-    FORGED.fetch_add(1, Ordering::Relaxed);
+    let (tried, taken) = if kind == 3 { (&LATER, &LATER_BELIEVED) } else { (&FORGED, &BELIEVED) };
+    tried.fetch_add(1, Ordering::Relaxed);
     if matches!(cookies.check(&forged, 0, &cfg, &secret, now), CookieVerdict::Good(_)) {
-        BELIEVED.fetch_add(1, Ordering::Relaxed);
+        taken.fetch_add(1, Ordering::Relaxed);
     }
     // At another worker it is nothing.
     let other = SynCookies::new(&secret, (u64::from(u32::MAX) + 1, 3));
@@ -90,6 +97,8 @@ pub fn cookies(bytes: &[u8]) {
     }
     let (forged, believed) = (FORGED.load(Ordering::Relaxed), BELIEVED.load(Ordering::Relaxed));
     assert!(believed <= 2 + (forged >> 20), "{believed} of {forged} forged cookies were believed");
+    let (later, believed) = (LATER.load(Ordering::Relaxed), LATER_BELIEVED.load(Ordering::Relaxed));
+    assert!(believed <= 10 + (later >> 12), "{believed} of {later} later segments opened a connection");
 }
 
 const fn ack_of(f: &TcpFrame) -> SeqNum {
