@@ -155,11 +155,10 @@ fn a_simulation_says_how_it_went_and_how_to_see_a_failure_again() {
     assert!(sum["failed"].is_null() && sum["deeds"]["good"].as_u64() > Some(20), "{sum}");
     assert!(stderr(&o).starts_with("first seed 7\n"));
 
-    let failing =
-        ["sim", "--seed", "7", "--connections", "40", "--faults", "none", "--sabotage", "FlippedByte"];
-    let o = finwheel(&failing);
-    assert_eq!(code(&o), 1);
-    let replay = format!("finwheel {} --log -", failing.join(" "));
+    let failing = "sim --seed 7 --connections 200 --workers 1 --faults none --sabotage FlippedByte";
+    let o = finwheel(&failing.split(' ').collect::<Vec<_>>());
+    assert_eq!(code(&o), 1, "{}", stdout(&o));
+    let replay = format!("finwheel {failing} --log -");
     assert!(stdout(&o).contains(&format!("replay: {replay}\n")), "{}", stdout(&o));
     // The command does what it says.
     let again: Vec<_> = replay.split(' ').skip(1).collect();
