@@ -1,13 +1,48 @@
 //! tshark as the judge of what went over the wire.
 
 use crate::capture::{Capture, FIN, Frame, RST, complete, dissect, judge};
+use crate::common::{ask, metrics};
 use crate::tools::{ab, rig_with, serve, urls};
-use finwheel::rig::RigConfig;
+use finwheel::rig::{Rig, RigConfig};
 use std::path::Path;
+
+/// Judges a capture of `streams` connections, of which finwheel says that it has sent `probes` tail loss probes.
+///
+/// On a busy machine an ACK can take longer than a probe waits, and to tshark the probe is a retransmission. The engine's
+/// own count must account for every segment that came twice; those connections are not looked at further, for a segment
+/// that comes to one that has gone is answered by RST.
+#[track_caller]
+pub fn judge_all(frames: &[Frame], pcap: &Path, streams: usize, probes: u64) {
+    let again = frames.iter().filter(|f| f.ours && f.analysis.contains(&"retransmission"));
+    let probed: Vec<u32> = again.map(|f| f.stream).collect();
+    assert!(probed.len() as u64 <= probes, "{} segments came twice, {probes} tail loss probes", probed.len());
+    let (n, segments) = (complete(frames), frames.len());
+    println!("{n} connections, {segments} segments, {} probed", probed.len());
+    assert!(n <= streams && n + probed.len() >= streams, "{n} of {streams} are complete");
+    let mut faults = judge(frames);
+    faults.retain(|fault| !probed.iter().any(|n| fault.starts_with(&format!("stream {n}:"))));
+    clean(&faults, pcap);
+}
+
+/// Tail loss probes that the process has sent so far; nothing else may it have sent again.
+#[track_caller]
+fn probes(rig: &Rig) -> u64 {
+    let (_, text) = ask(rig, metrics(), "/metrics");
+    let mut probes = 0;
+    for line in text.lines().filter(|l| l.starts_with("finwheel_retransmissions_total")) {
+        let n: u64 = line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+        if line.contains("\"tail_probe\"") {
+            probes += n;
+        } else {
+            assert_eq!(n, 0, "{line}");
+        }
+    }
+    probes
+}
 
 /// Panics with the first few faults.
 #[track_caller]
-pub fn clean(faults: &[String], pcap: &Path) {
+fn clean(faults: &[String], pcap: &Path) {
     assert!(
         faults.is_empty(),
         "{} faults in {}: {:#?}",
@@ -27,10 +62,8 @@ fn ten_thousand_connections_of_ab_are_each_complete_and_without_a_blemish() {
         let rate = ab(&rig, &url, REQUESTS, 50, false);
         let (pcap, _dir) = capture.stop();
         let frames = dissect(&pcap, &rig);
-        let n = complete(&frames);
-        println!("{url}: ab {rate:.0}/s, {n} connections, {} segments", frames.len());
-        assert_eq!(n, REQUESTS as usize);
-        clean(&judge(&frames), &pcap);
+        println!("{url}: ab {rate:.0}/s");
+        judge_all(&frames, &pcap, REQUESTS as usize, probes(&rig));
     }
 }
 
@@ -43,10 +76,8 @@ fn two_workers_leave_no_blemish_either() {
     let rate = ab(&rig, &urls(&rig)[1], REQUESTS, 50, false);
     let (pcap, _dir) = capture.stop();
     let frames = dissect(&pcap, &rig);
-    let n = complete(&frames);
-    println!("ab {rate:.0}/s, {n} connections, {} segments", frames.len());
-    assert_eq!(n, REQUESTS as usize);
-    clean(&judge(&frames), &pcap);
+    println!("ab {rate:.0}/s");
+    judge_all(&frames, &pcap, REQUESTS as usize, probes(&rig));
 }
 
 #[test]
