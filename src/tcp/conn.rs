@@ -460,31 +460,6 @@ impl Conn {
         n
     }
 
-    /// Keeps in-order bytes the service did not consume. Returns how many the connection's share of the pool had room
-    /// for, and how many bytes beyond a gap were given up for them: those come again (RFC 2018 §8), while without these
-    /// nothing goes on.
-    #[must_use]
-    pub fn keep(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> (usize, usize) {
-        if bytes.is_empty() {
-            return (0, 0);
-        }
-        let mut kept = self.keep_within_share(env, bytes);
-        let beyond = self.rcvbuf.buffered_ooo();
-        if kept == bytes.len() || beyond == 0 {
-            return (kept, 0);
-        }
-        self.rcvbuf.discard_ooo(env.pool);
-        self.flags.set(ConnFlags::ACK_NOW);
-        kept += self.keep_within_share(env, &bytes[kept..]);
-        (kept, beyond)
-    }
-
-    fn keep_within_share(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
-        let held = self.rcvbuf.held();
-        let room = self.keep_limit(env).saturating_sub(held).min(bytes.len());
-        self.rcvbuf.append(env.pool, &bytes[..room])
-    }
-
     /// Whether a sequence number quoted by an ICMP error is in flight (RFC 5927 §4.1).
     #[must_use]
     pub fn quotes_flight(&self, seq: SeqNum) -> bool {

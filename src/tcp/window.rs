@@ -36,7 +36,7 @@ impl Conn {
     }
 
     /// Bytes in order that may be kept now: what was offered may have been more, of a pool that had more.
-    pub(super) fn keep_limit(&self, env: &Env<'_>) -> usize {
+    fn keep_limit(&self, env: &Env<'_>) -> usize {
         // Less than one unit of the scale may have been offered beyond it.
         env.pool.share(self.rcvbuf.held(), self.rcv_space as usize + (1 << self.rcv_scale))
     }
@@ -44,6 +44,31 @@ impl Conn {
     /// Bytes of the pool that may hold what is beyond a gap.
     pub(super) fn ooo_limit(&self, env: &Env<'_>) -> usize {
         env.pool.share(self.rcvbuf.memory_ooo(), self.rcv_space as usize * OOO_OVERHEAD)
+    }
+
+    /// Keeps in-order bytes the service did not consume. Returns how many the connection's share of the pool had room
+    /// for, and how many bytes beyond a gap were given up for them: those come again (RFC 2018 §8), while without these
+    /// nothing goes on.
+    #[must_use]
+    pub fn keep(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> (usize, usize) {
+        if bytes.is_empty() {
+            return (0, 0);
+        }
+        let mut kept = self.keep_within_share(env, bytes);
+        let beyond = self.rcvbuf.buffered_ooo();
+        if kept == bytes.len() || beyond == 0 {
+            return (kept, 0);
+        }
+        self.rcvbuf.discard_ooo(env.pool);
+        self.flags.set(ConnFlags::ACK_NOW);
+        kept += self.keep_within_share(env, &bytes[kept..]);
+        (kept, beyond)
+    }
+
+    fn keep_within_share(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
+        let held = self.rcvbuf.held();
+        let room = self.keep_limit(env).saturating_sub(held).min(bytes.len());
+        self.rcvbuf.append(env.pool, &bytes[..room])
     }
 
     /// Follows the rate at which the service takes what arrives: looked at once a round trip. While the pool is short,
