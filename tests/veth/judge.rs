@@ -90,9 +90,8 @@ fn kept_connections_of_ab_are_without_a_blemish_too() {
     let (pcap, _dir) = capture.stop();
     let frames = dissect(&pcap, &rig);
     let n = complete(&frames);
-    println!("{n} connections, {} segments", frames.len());
     assert!(n >= 20, "{n}");
-    clean(&judge(&frames), &pcap);
+    judge_all(&frames, &pcap, n, probes(&rig));
 }
 
 /// A pcap file as tcpdump writes it: its header, and its records with theirs.
