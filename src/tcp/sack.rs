@@ -121,10 +121,8 @@ impl Scoreboard {
             }
             to += 1;
         }
-        if from == to {
-            if usize::from(self.count) == MAX_RANGES || !self.borrow(pool) {
-                return Err(NotNoted);
-            }
+        if from == to && (usize::from(self.count) == MAX_RANGES || !self.borrow(pool)) {
+            return Err(NotNoted);
         }
         self.splice(pool, from, to, 1);
         self.put(pool, from, merged);
