@@ -81,14 +81,15 @@ fn transfer(seed: u64, line: Impairment, tcp: &TcpConfig, bytes: usize) -> u64 {
     record.closed_at.since(record.opened_at).as_millis() as u64
 }
 
-/// Loss in per mille, round trip in milliseconds, floor in KiB a second: 85 % of what was reached when it was written.
-/// at least, and never less than a floor that was set before. By RFC 6675 alone, without RACK-TLP, five transfers reached
-/// at 5 %: 1550, 285, 64. NewReno without SACK reached, in the same order: 186181, 9309, 1861; 131282, 6564, 1319; 6860, 600, 128; 178, 97, 37.
+/// Loss in per mille, round trip in milliseconds, floor in KiB a second: 85 % of what was reached when it was written,
+/// and never less than a floor that was set before. With RFC 6675 alone five transfers reached 1550, 285, 64 at 5 %.
+/// NewReno without SACK reached, in the order of the table: 186181, 9309, 1861; 131282, 6564, 1319; 6860, 600, 128; 178,
+/// 97, 37.
 const FLOORS: [(u32, u64, u64); 12] = [
-    (0, 1, 174080),
+    (0, 1, 174_080),
     (0, 20, 8704),
     (0, 100, 1740),
-    (1, 1, 141528),
+    (1, 1, 141_528),
     (1, 20, 7134),
     (1, 100, 1450),
     (10, 1, 16970),
