@@ -7,7 +7,7 @@ use std::process::Stdio;
 /// Table that holds the rules; replaced as a whole.
 const TABLE: &str = "finwheel_loss";
 
-/// Drops `percent` of the packets in each direction of `interface`.
+/// Drops `percent` of the packets in each direction of `interface`; ARP and neighbour discovery are spared.
 pub(super) fn set(ns: &Namespace, interface: &str, percent: f64) -> Result<(), RigError> {
     let rules = rules(interface, percent)?;
     let failed = |why: String| RigError::Tool { tool: "nft", why };
@@ -41,9 +41,11 @@ fn rules(interface: &str, percent: f64) -> Result<String, RigError> {
     if share == 0 {
         return Ok(gone);
     }
+    // Neighbours are asked for three times, and then there is no connection: that would say nothing about TCP.
+    let spared = "ether type arp accept\n  icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept";
     let chain = |hook: &str| {
         format!(
-            " chain {hook} {{ type filter hook {hook} device \"{interface}\" priority 0; policy accept;\n  \
+            " chain {hook} {{ type filter hook {hook} device \"{interface}\" priority 0; policy accept;\n  {spared}\n  \
              numgen random mod 10000 < {share} drop\n }}\n"
         )
     };

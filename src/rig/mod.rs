@@ -196,15 +196,12 @@ impl Rig {
             let server = Namespace::create(server)?;
             let client = Namespace::create(client)?;
             let relay = config.relayed.then(|| Namespace::create(between)).transpose()?;
-            let relay = match relay {
-                Some(relay) => {
-                    let interfaces = wire_relayed(&server, &relay, &client, &config)?;
-                    Some((relay, interfaces))
-                }
-                None => {
-                    wire((&server, SERVER_INTERFACE), (&client, CLIENT_INTERFACE), &config)?;
-                    None
-                }
+            let relay = if let Some(relay) = relay {
+                let interfaces = wire_relayed(&server, &relay, &client, &config)?;
+                Some((relay, interfaces))
+            } else {
+                wire((&server, SERVER_INTERFACE), (&client, CLIENT_INTERFACE), &config)?;
+                None
             };
             for (ns, interface, addresses) in
                 [(&server, SERVER_INTERFACE, &config.server), (&client, CLIENT_INTERFACE, &config.client)]
@@ -271,7 +268,8 @@ impl Rig {
         self.client.command(program)
     }
 
-    /// Drops this share of the packets in each direction, at random, on the client's side; 0 ends it. Needs nft.
+    /// Drops this share of the packets in each direction, at random, on the client's side; 0 ends it. ARP and
+    /// neighbour discovery are spared. Needs nft.
     ///
     /// # Errors
     /// [`RigError::Percentage`] outside of 0 to 100, [`RigError::Tool`] when nft is missing or refuses.

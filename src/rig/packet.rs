@@ -3,8 +3,7 @@
 #![allow(unsafe_code)]
 
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send,
-    socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, recv, send, socket,
 };
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// Bytes of the kernel's receive buffer: a queue of a few milliseconds at the speeds that a relay is for. Too little, and
 /// a relay that has lost its core for a moment loses frames that no impairment asked for.
 const RECEIVE_BUFFER: libc::c_int = 32 << 20;
-/// `PACKET_IGNORE_OUTGOING` of linux/if_packet.h, which libc does not have.
+/// `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`, which libc does not have.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
 /// A packet socket that sees every frame that an interface receives, and none that it sends.
@@ -29,7 +28,8 @@ impl PacketSocket {
         // SAFETY: all zeroes is a value of this plain C struct.
         let mut at: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         at.sll_family = libc::AF_PACKET as u16;
-        at.sll_protocol = (SockProtocol::EthAll as libc::c_int) as u16;
+        // In network byte order.
+        at.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
         at.sll_ifindex = index.cast_signed();
         let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         // SAFETY: the pointer is to a `sockaddr_ll` of that length, which is copied.
