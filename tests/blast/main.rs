@@ -28,7 +28,7 @@ use std::process::Command;
 use tools::{LIMIT, Ran, run};
 
 /// `finwheel blast` in a namespace.
-pub fn command(ns: &Namespace, args: &str) -> Command {
+fn command(ns: &Namespace, args: &str) -> Command {
     let mut c = ns.command(env!("CARGO_BIN_EXE_finwheel"));
     c.arg("blast").args(args.split_whitespace());
     c
@@ -36,7 +36,7 @@ pub fn command(ns: &Namespace, args: &str) -> Command {
 
 /// The same with `--json`, run to its end. Returns the report, and how it ended.
 #[track_caller]
-pub fn blast(ns: &Namespace, args: &str) -> (Value, Ran) {
+fn blast(ns: &Namespace, args: &str) -> (Value, Ran) {
     let mut c = command(ns, args);
     c.arg("--json");
     let ran = run(c, b"", LIMIT);
@@ -46,13 +46,13 @@ pub fn blast(ns: &Namespace, args: &str) -> (Value, Ran) {
 
 /// A number of a report.
 #[track_caller]
-pub fn number(report: &Value, path: &str) -> u64 {
+fn number(report: &Value, path: &str) -> u64 {
     report.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path}: {report:#}"))
 }
 
 /// Runs it and requires that every one of `n` connections was a success.
 #[track_caller]
-pub fn good(ns: &Namespace, n: u64, args: &str) -> Value {
+fn good(ns: &Namespace, n: u64, args: &str) -> Value {
     let (report, ran) = blast(ns, args);
     assert_eq!(ran.status.code(), Some(0), "{args}: {}", ran.all());
     for key in ["/connections", "/opened", "/answered", "/completed"] {

@@ -106,7 +106,8 @@ impl Plan {
     #[must_use]
     pub fn capacity(&self, workers: usize) -> Capacity {
         let connections = usize_of(self.share(workers));
-        let most = self.args.connections.unwrap_or(u64::MAX).min(self.pairs()).min(MAX_TIME_WAIT);
+        // Not bounded by the pairs: the slot of one that left TIME_WAIT early is free again only at its end.
+        let most = self.args.connections.unwrap_or(u64::MAX).min(MAX_TIME_WAIT);
         let bytes = match &self.request {
             Request::Http(head) => head.len() as u64,
             Request::Bytes { count, .. } => (*count).min(256 << 10),
