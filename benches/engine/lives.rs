@@ -108,6 +108,8 @@ impl Lives {
         while lives.next < residents as u32 {
             lives.round();
         }
+        let (held, round) = (lives.residents(), u64::from(CONCURRENT));
+        assert!(held.abs_diff(residents as u64) <= 2 * round, "{held} in TIME_WAIT, not {residents}");
         lives
     }
 
@@ -118,7 +120,7 @@ impl Lives {
     }
 
     /// `TIME_WAIT` records held.
-    pub fn residents(&self) -> u64 {
+    fn residents(&self) -> u64 {
         self.shard.population()[State::TimeWait as usize]
     }
 
