@@ -133,7 +133,7 @@ mod tests {
         let text = "[interface]\nname = \"e\"\n[[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n";
         let c = config::from_text(text, Path::new("t.toml")).unwrap().config;
         // The figures of the manual.
-        let fixed = 32_768 * 2048 + 131_072 * 508 + 1_048_576 * 64 + 16_384 * 96;
+        let fixed = 32_768 * 2048 + 131_072 * 556 + 1_048_576 * 64 + 16_384 * 96;
         assert_eq!(worker_bytes(&c), (fixed + 8192 * 2048, fixed + 8192 * 4096));
     }
 }

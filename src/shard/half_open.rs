@@ -103,7 +103,12 @@ impl<P: Port> Shard<P> {
             }
             HalfVerdict::Promote => self.promote(key, frame, seg),
             HalfVerdict::Ack => {
-                if core.stray_replies.take(core.now) {
+                let may = half.may_answer(seg.header.seg_len(seg.payload_len()));
+                core.tables.half.put(key, &half);
+                if !may {
+                    core.block.counters.drop_frame(DropReason::OutOfWindow);
+                    self.port.free(frame);
+                } else if core.stray_replies.take(core.now) {
                     core.block.counters.challenge_acks += 1;
                     let header = half.ack(&core.cfg, &core.secret, core.now);
                     self.send_half(key, Some(frame), &header);

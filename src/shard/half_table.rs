@@ -91,6 +91,22 @@ struct Facts {
     bits: Bits,
 }
 
+/// Retransmissions (`[tcp] syn_retries` is 10 at most) and answers, four bits each.
+#[derive(Clone, Copy)]
+struct Counts(u8);
+
+impl Counts {
+    const MOST: u8 = 15;
+
+    fn of(r: &SynRcvd) -> Self {
+        Self(r.tries.min(Self::MOST) << 4 | r.answers.min(Self::MOST))
+    }
+
+    fn put_into(self, r: SynRcvd) -> SynRcvd {
+        SynRcvd { tries: self.0 >> 4, answers: self.0 & Self::MOST, ..r }
+    }
+}
+
 /// What both widths keep of a record.
 fn pack(r: &SynRcvd) -> (Numbers, Facts) {
     let numbers = Numbers {
@@ -102,7 +118,7 @@ fn pack(r: &SynRcvd) -> (Numbers, Facts) {
     (numbers, Facts { listener: r.listener, mss: r.peer_mss, bits: Bits::of(r) })
 }
 
-/// The record again, without its number of tries.
+/// The record again, without its counts.
 fn unpack((numbers, facts): (Numbers, Facts), tuple: Tuple, l2: L2, now: Time) -> SynRcvd {
     // Not negative: the time that is passed in does not run back, and if it did the SYN would have come now.
     let age = (now.micros() as u32).wrapping_sub(numbers.since).cast_signed().max(0).unsigned_abs();
@@ -120,6 +136,7 @@ fn unpack((numbers, facts): (Numbers, Facts), tuple: Tuple, l2: L2, now: Time) -
         sack: bits.has(Bits::SACK),
         ecn: bits.has(Bits::ECN),
         tries: 0,
+        answers: 0,
         repeated: bits.has(Bits::REPEATED),
         traced: bits.has(Bits::TRACED),
     }
@@ -142,7 +159,7 @@ struct Narrow {
     peer: MacAddr,
     /// Our address, by its place in [`HalfTable::own`].
     own: u8,
-    tries: u8,
+    counts: Counts,
 }
 
 /// Any record.
@@ -154,7 +171,7 @@ struct Wide {
     peer: MacAddr,
     own: MacAddr,
     vlan: Option<Vlan>,
-    tries: u8,
+    counts: Counts,
 }
 
 /// Bytes a record takes, narrow and wide.
@@ -227,14 +244,14 @@ impl HalfTable {
             return None;
         }
         let (numbers, facts) = pack(r);
-        let (peer, tries) = (r.l2.dst, r.tries);
+        let (peer, counts) = (r.l2.dst, Counts::of(r));
         let narrow = plain_tag(r.l2.vlan).filter(|_| r.tuple.is_v4());
         if let Some((tci, own)) = narrow.and_then(|tci| Some((tci, self.own_mac(r.l2.src)?))) {
             let pair = Pair4::of(&r.tuple);
-            return self.narrow.slab.insert(Narrow { pair, numbers, facts, tci, peer, own, tries });
+            return self.narrow.slab.insert(Narrow { pair, numbers, facts, tci, peer, own, counts });
         }
         let (pair, own, vlan) = (Pair6::of(&r.tuple), r.l2.src, r.l2.vlan);
-        let number = self.wide.slab.insert(Wide { pair, numbers, facts, peer, own, vlan, tries })?;
+        let number = self.wide.slab.insert(Wide { pair, numbers, facts, peer, own, vlan, counts })?;
         Some(number | WIDE)
     }
 
@@ -255,12 +272,12 @@ impl HalfTable {
             let src = self.own.get(usize::from(r.own)).copied()?;
             let vlan = r.facts.bits.has(Bits::VLAN).then(|| Vlan::new(r.tci));
             let half = unpack((r.numbers, r.facts), r.pair.tuple(), L2 { src, dst: r.peer, vlan }, now);
-            Some(SynRcvd { tries: r.tries, ..half })
+            Some(r.counts.put_into(half))
         } else {
             let r = self.wide.slab.get(key & !WIDE)?;
             let l2 = L2 { src: r.own, dst: r.peer, vlan: r.vlan };
             let half = unpack((r.numbers, r.facts), r.pair.tuple(), l2, now);
-            Some(SynRcvd { tries: r.tries, ..half })
+            Some(r.counts.put_into(half))
         }
     }
 
@@ -269,10 +286,10 @@ impl HalfTable {
         let (numbers, facts) = pack(r);
         if key & WIDE == 0 {
             if let Some(held) = self.narrow.slab.get_mut(key) {
-                (held.numbers, held.facts, held.tries) = (numbers, facts, r.tries);
+                (held.numbers, held.facts, held.counts) = (numbers, facts, Counts::of(r));
             }
         } else if let Some(held) = self.wide.slab.get_mut(key & !WIDE) {
-            (held.numbers, held.facts, held.tries) = (numbers, facts, r.tries);
+            (held.numbers, held.facts, held.counts) = (numbers, facts, Counts::of(r));
         }
     }
 

@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn records_take_the_bytes_that_are_written_down() {
         assert_eq!(half_table::RECORD_BYTES, [44, 76], "half-open");
-        assert_eq!(Slab::<Conn>::RECORD_BYTES, 496, "connection");
+        assert_eq!(Slab::<Conn>::RECORD_BYTES, 528, "connection");
         assert_eq!(wait_table::RECORD_BYTES, [28, 52], "TIME_WAIT");
     }
 }

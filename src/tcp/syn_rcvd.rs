@@ -15,6 +15,10 @@ use std::time::Duration;
 /// First wait before a SYN-ACK is sent again (RFC 6298 §2.1); it doubles each time.
 pub const SYN_ACK_RTO: Duration = Duration::from_secs(1);
 
+/// Empty segments out of place that are answered between two SYN-ACKs. Higher: two ends that answer each other say more
+/// before they fall silent; lower: a confused peer waits for the next SYN-ACK sooner.
+const EMPTY_ANSWERS: u8 = 3;
+
 /// A half-open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
@@ -46,6 +50,8 @@ pub struct SynRcvd {
     pub ecn: bool,
     /// How often the SYN-ACK was sent again.
     pub tries: u8,
+    /// Empty segments out of place that were answered since then.
+    pub answers: u8,
     /// The SYN-ACK was sent more than once: the handshake's round trip is unknown (Karn).
     pub repeated: bool,
     /// Segments of this handshake are traced.
@@ -88,6 +94,7 @@ impl SynRcvd {
             sack: o.sack_permitted,
             ecn: ecn::asks(&f.header) && cfg.limits(listener).ecn,
             tries: 0,
+            answers: 0,
             repeated: false,
             traced: false,
         }
@@ -157,23 +164,17 @@ impl SynRcvd {
                 (false, false) => HalfVerdict::Drop(DropReason::BadReset),
             };
         }
-        // An empty segment out of place needs no answer: the SYN-ACK comes again anyway. And the peer may be one that
-        // answers as well (a SYN that landed at two workers leaves a half-open record behind, which meets the peer's
-        // `TIME_WAIT`): the two would go on until the record is given up.
-        let out_of_place = |reason| {
-            if h.seg_len(payload) == 0 { HalfVerdict::Drop(reason) } else { HalfVerdict::Ack }
-        };
         match (self.ts_recent, h.options.timestamps) {
             // Once negotiated, timestamps are on every segment (RFC 7323 §3.2).
             (Some(_), None) if !h.flags.syn() => return HalfVerdict::Drop(DropReason::Paws),
             (Some(recent), Some(ts)) if ts.val.wrapping_sub(recent).cast_signed() < 0 => {
-                return out_of_place(DropReason::Paws);
+                return HalfVerdict::Ack;
             }
             (Some(_) | None, None | Some(_)) => {}
         }
         if !in_window || h.flags.syn() {
             // A SYN with another number is another attempt of the same peer: the ACK makes it reset the old one.
-            return out_of_place(DropReason::OutOfWindow);
+            return HalfVerdict::Ack;
         }
         if !h.flags.ack() {
             return HalfVerdict::Drop(DropReason::NoAck);
@@ -182,6 +183,16 @@ impl SynRcvd {
             return HalfVerdict::Reset(h.ack);
         }
         HalfVerdict::Promote
+    }
+
+    /// Whether a segment out of place, of this length, may be answered. An empty one needs no answer, for the SYN-ACK comes
+    /// again anyway, and its sender may be one that answers as well (a SYN that landed at two workers leaves a half-open
+    /// record behind, which meets the peer's `TIME_WAIT`): the two would go on until the record is given up.
+    #[must_use]
+    pub fn may_answer(&mut self, seg_len: u32) -> bool {
+        let may = seg_len > 0 || self.answers < EMPTY_ANSWERS;
+        self.answers += u8::from(may && seg_len == 0);
+        may
     }
 
     /// The SYN came again: its timestamp is the newer one (RFC 7323 §4.3). Echoing the first would make the peer take
@@ -204,6 +215,7 @@ impl SynRcvd {
             return None;
         }
         self.tries += 1;
+        self.answers = 0;
         self.repeated = true;
         Some(SYN_ACK_RTO * (1 << self.tries.min(6)))
     }

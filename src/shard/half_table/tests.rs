@@ -26,11 +26,12 @@ fn any_vlan() -> impl Strategy<Value = Option<Vlan>> {
 fn any_half() -> impl Strategy<Value = SynRcvd> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let options = (any::<Option<u32>>(), any::<u16>(), prop::option::of(0..=14u8), any_vlan());
-    let rest = (any::<u32>(), any::<u32>(), any::<u16>(), any::<u16>(), any::<u8>(), 0..300_000_000u64);
+    let rest =
+        (any::<u32>(), any::<u32>(), any::<u16>(), any::<u16>(), (0..=15u8, 0..=15u8), 0..300_000_000u64);
     (flags, options, rest, any::<[u8; 6]>(), 0..300u16).prop_map(|(flags, options, rest, peer, own)| {
         let (v4, sack, ecn, repeated, traced) = flags;
         let (ts_recent, peer_mss, peer_scale, vlan) = options;
-        let (irs, iss, listener, port, tries, age) = rest;
+        let (irs, iss, listener, port, (tries, answers), age) = rest;
         let [own0, own1] = own.to_be_bytes();
         SynRcvd {
             tuple: tuple(v4, port),
@@ -45,6 +46,7 @@ fn any_half() -> impl Strategy<Value = SynRcvd> {
             sack,
             ecn,
             tries,
+            answers,
             repeated,
             traced,
         }
@@ -99,6 +101,7 @@ fn half(v4: bool, n: u16, own: u16) -> SynRcvd {
         sack: false,
         ecn: false,
         tries: 0,
+        answers: 0,
         repeated: false,
         traced: false,
     }
