@@ -202,6 +202,8 @@ pub struct Generator {
     opening: u32,
     /// The worker's tables had no room for it.
     full: bool,
+    /// Until then nothing is tried: it could not be done a moment ago.
+    not_before: Time,
 }
 
 impl Generator {
@@ -218,6 +220,7 @@ impl Generator {
             over: false,
             opening: 0,
             full: false,
+            not_before: Time::ZERO,
             cfg,
         }
     }
@@ -255,7 +258,7 @@ impl Generator {
         }
         match self.cfg.pairs.circle() {
             Circle::Open => {}
-            Circle::Soon => return Errand::Wait(self.next_look().min(now + SOON)),
+            Circle::Soon => return self.later(now + SOON),
             Circle::Exhausted => {
                 self.tally.counts.failures[Failure::NoLocalPort as usize] += 1;
                 self.over = true;
@@ -286,6 +289,12 @@ impl Generator {
         self.begun += 1;
         self.tally.counts.begun += 1;
         Errand::Open(Opening { tuple: Tuple { local, remote: self.cfg.target }, l2: self.cfg.l2, user: word })
+    }
+
+    /// Nothing is to be tried before this time: asked again at once, it would fail again.
+    fn later(&mut self, at: Time) -> Errand {
+        self.not_before = at;
+        Errand::Wait(self.next_look().min(at))
     }
 
     /// Nothing more is to be opened.
@@ -452,7 +461,9 @@ impl Service for Generator {
         if self.over {
             self.rest()
         } else if std::mem::take(&mut self.full) {
-            Errand::Wait(self.next_look().min(now + FULL_POLL))
+            self.later(now + FULL_POLL)
+        } else if !self.not_before.due(now) {
+            self.later(self.not_before)
         } else {
             self.next_open(now)
         }
