@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A window is a promise of memory that most connections never call in. So it begins modest and follows the measured
-//! rate of delivery: twice what the service took within a round trip, so that a sender whose window doubles finds room
-//! (dynamic right-sizing, Fisk and Feng 2001; Linux has the same). It never falls again by itself; but as the pool
+//! rate of delivery: three times what the service took within a round trip, so that a sender whose window doubles finds
+//! room (dynamic right-sizing, Fisk and Feng 2001; Linux has the same). It never falls again by itself; but as the pool
 //! empties, a connection's share of it does, and then the right edge stays where it is while data moves the left one.
 //! The edge is never taken back.
 
@@ -21,7 +21,11 @@ use std::time::Duration;
 /// cannot fill the round trip, or find a loss by three duplicates.
 const LEAST_SEGMENTS: u32 = 4;
 
-/// Segments beyond twice the rate: what a sender adds while the window's news is on its way.
+/// Window by the rate of a round trip. A sender in slow start doubles, and the look at the rate is up to a round trip old:
+/// with twice the rate it is held back by this window, and then its own does not grow. Higher: more is promised.
+const RATE_FACTOR: u32 = 3;
+
+/// Segments beyond the rate: what a sender adds while the window's news is on its way.
 const SPARE_SEGMENTS: u32 = 16;
 
 /// Round trip that is assumed where none was measured (after a cookie, before anything of ours was acknowledged). Longer:
@@ -88,7 +92,7 @@ impl Conn {
         let taken = taken_to.bytes_since(self.space_seq);
         self.space_at = now;
         self.space_seq = taken_to;
-        let wanted = taken.saturating_mul(2).saturating_add(SPARE_SEGMENTS * u32::from(self.mss));
+        let wanted = taken.saturating_mul(RATE_FACTOR).saturating_add(SPARE_SEGMENTS * u32::from(self.mss));
         let share = env.pool.share(self.rcvbuf.held(), most as usize) as u32;
         self.rcv_space = self.rcv_space.max(wanted.min(share));
     }
