@@ -178,6 +178,8 @@ pub struct Shard<P> {
     burst: Vec<Frame>,
     /// Keys that a wheel gave out.
     due: Vec<u32>,
+    /// Turns in a row that connections' timers have waited for what is in the ring.
+    backlog: u8,
     stopped: bool,
 }
 
@@ -229,6 +231,7 @@ impl<P: Port> Shard<P> {
             local_ends: None,
             burst: Vec::with_capacity(BURST),
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
+            backlog: 0,
             stopped: false,
         }
     }

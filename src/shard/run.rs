@@ -5,7 +5,7 @@
 use super::mailbox::{Command, Reply};
 use super::trace::Trace;
 use super::{Drain, Shard};
-use crate::port::Port;
+use crate::port::{BURST, Port};
 use crate::tcp::conn::{ActiveOpen, Conn, ConnFlags, Env};
 use crate::tcp::state::{Event, State};
 use crate::time::Time;
@@ -34,10 +34,11 @@ impl<P: Port> Shard<P> {
     /// The port's fatal ones.
     pub fn turn(&mut self, now: Time) -> io::Result<Turn> {
         self.core.now = now;
-        let mut worked = self.receive() > 0;
+        let received = self.receive();
+        let mut worked = received > 0;
         worked |= self.receive_forwarded(FORWARDED_BUDGET) > 0;
         worked |= self.commands();
-        worked |= self.run_timers();
+        worked |= self.run_timers(received == BURST);
         worked |= self.pending_output(PENDING_BUDGET);
         worked |= self.feed_starved();
         worked |= self.errands();

@@ -9,6 +9,9 @@ use crate::tcp::state::{Event, State};
 
 /// Connection timers per turn: each may send a segment, so no more than a burst.
 pub(super) const CONN_BUDGET: usize = 64;
+/// Full bursts in a row that connections' timers wait for at most: 2048 frames, the ring that is made by default. Higher: a
+/// worker that is never done with its ring retransmits later; lower: it does so before it has read what has arrived.
+const BACKLOG_TURNS: u8 = 32;
 /// Half-open timers per turn: each sends a SYN-ACK.
 const HALF_BUDGET: usize = 64;
 /// `TIME_WAIT` records per turn. At some 20 ns each this is 20 microseconds between two receive bursts; a million due at
@@ -17,11 +20,19 @@ pub(super) const WAIT_BUDGET: usize = 1024;
 
 impl<P: Port> Shard<P> {
     /// Runs what is due. Returns whether anything was.
-    pub(super) fn run_timers(&mut self) -> bool {
-        let ms = self.core.now.millis();
-        let conns = self.conn_timers(ms);
-        let half = self.half_timers();
+    ///
+    /// Connections' timers wait while full bursts come in, up to [`BACKLOG_TURNS`]: after a worker had to do without its
+    /// core, the ACKs that stop a timer may lie in the ring behind the burst, and what would be sent again could meet a
+    /// peer that is long done.
+    pub(super) fn run_timers(&mut self, full_burst: bool) -> bool {
         let waits = self.wait_timers();
+        if full_burst && self.backlog < BACKLOG_TURNS {
+            self.backlog += 1;
+            return waits;
+        }
+        self.backlog = 0;
+        let conns = self.conn_timers(self.core.now.millis());
+        let half = self.half_timers();
         conns || half || waits
     }
 

@@ -1,9 +1,12 @@
 //! What is sent again, and when (d09, d10); loss recovery segment by segment is in `recovery`.
 
+use super::harness::PEER_PORT;
 use super::words::{ACK, ack, data, retransmissions, thousand};
 use super::{Do, Harness, Seg, Syn, after, nothing, recv, send};
 use crate::metrics::block::Retransmission;
+use crate::port::BURST;
 use crate::tcp::record::{Cause, ClosePath, First};
+use crate::wire::Flags;
 
 #[test]
 fn d09_data_is_sent_again_with_back_off_and_given_up_by_time() {
@@ -26,6 +29,44 @@ fn d09_data_is_sent_again_with_back_off_and_given_up_by_time() {
     let record = h.closed(ClosePath::Timeout, First::Us, Cause::GiveUp);
     assert_eq!(record.unacknowledged, 3000);
     h.all_gone();
+}
+
+/// As many frames that lead to nothing as are taken at once.
+fn a_full_burst(h: &mut Harness) {
+    h.peer(PEER_PORT + 1);
+    for _ in 0..BURST {
+        h.put(&Seg::new(&[Flags::RST]));
+    }
+    h.peer(PEER_PORT);
+}
+
+/// A worker that had to do without its core reads what has come in meanwhile before it takes anything for lost.
+#[test]
+fn d09_no_timer_runs_before_the_ack_that_lies_in_the_ring() {
+    let mut h = thousand(|_| ());
+    h.act(&[Do::Send(1000)]);
+    data(&mut h, 1, 1000);
+    a_full_burst(&mut h);
+    h.put(&Seg::new(&ACK).seq(1).ack(1001));
+    h.jump(std::time::Duration::from_secs(1));
+    h.turn();
+    nothing!(h);
+    h.turn();
+    nothing!(h);
+    assert_eq!(retransmissions(&mut h, Retransmission::DataTimeout), 0);
+    // A ring that is never empty does not stop the timers for ever.
+    h.act(&[Do::Send(1000)]);
+    data(&mut h, 1001, 1000);
+    h.jump(std::time::Duration::from_secs(10));
+    let mut turns = 0;
+    while h.out.is_empty() {
+        a_full_burst(&mut h);
+        h.turn();
+        turns += 1;
+        assert!(turns < 100, "the timers do not run");
+    }
+    data(&mut h, 1001, 1000);
+    assert_eq!(turns, 33, "that many full bursts, and one");
 }
 
 #[test]
