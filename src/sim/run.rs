@@ -361,8 +361,10 @@ impl<'a> Run<'a> {
         match f.outcome {
             Outcome::Good => true,
             Outcome::Fault(Wrong::EarlyEnd(_)) | Outcome::Short(_) => has(&[Fault::Drain]),
-            Outcome::Reset(_) => vanished || has(&[Fault::Drain, Fault::Tables, Fault::ShortWait]),
-            Outcome::Timeout(_) => vanished || has(&[Fault::Drain, Fault::Tables]),
+            Outcome::Reset(_) => {
+                vanished || has(&[Fault::Drain, Fault::Tables, Fault::ShortWait, Fault::Chunks])
+            }
+            Outcome::Timeout(_) => vanished || has(&[Fault::Drain, Fault::Tables, Fault::Chunks]),
             Outcome::Fault(_) | Outcome::Refused => false,
         }
     }

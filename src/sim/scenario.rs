@@ -317,8 +317,9 @@ impl Scenario {
     /// workers may be as bad as they like, every connection then comes to its end in order.
     #[must_use]
     pub fn only_patience_is_needed(&self) -> bool {
-        use Fault::{Abort, Drain, ShortWait, Tables, Vanish};
-        !self.faults.any(&[Abort, Drain, ShortWait, Tables, Vanish])
+        use Fault::{Abort, Chunks, Drain, ShortWait, Tables, Vanish};
+        // Chunks: with fewer than connections, who has none may find none until it is given up.
+        !self.faults.any(&[Abort, Chunks, Drain, ShortWait, Tables, Vanish])
     }
 
     /// Whether nothing at all can go wrong: not even a RST to a late segment is due.

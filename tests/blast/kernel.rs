@@ -1,6 +1,6 @@
 //! Servers on the kernel's TCP in the client's namespace, where the capture is taken; the generator is in the server's.
 
-use crate::capture::{Capture, complete, dissect, judge};
+use crate::capture::{Capture, dissect, judge_all};
 use crate::server::{Kind, Server};
 use crate::tools::{client, rig_with};
 use crate::{blast, good, number};
@@ -42,15 +42,7 @@ fn graceful_shapes_leave_no_blemish_and_no_reset_on_the_wire() {
         let (pcap, _dir) = capture.stop();
         let frames = dissect(&pcap, &rig);
         println!("{what}: {} segments, {}", frames.len(), report["closes"]);
-        assert_eq!(complete(&frames), N as usize, "{what}");
-        let faults = judge(&frames);
-        assert!(
-            faults.is_empty(),
-            "{what}: {} in {}: {:#?}",
-            faults.len(),
-            pcap.display(),
-            &faults[..faults.len().min(20)]
-        );
+        judge_all(&frames, &pcap, N as usize, number(&report, "/tail_probes"));
         assert_eq!((server.accepted(), server.reset()), (N, 0), "{what}");
     }
 }

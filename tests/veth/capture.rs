@@ -238,3 +238,32 @@ pub fn judge(frames: &[Frame]) -> Vec<String> {
     }
     faults
 }
+
+/// Judges a capture of `streams` connections, of which finwheel says that it has sent `probes` tail loss probes.
+///
+/// On a busy machine an ACK can take longer than a probe waits, and to tshark the probe is a retransmission. The engine's
+/// own count must account for every segment that came twice; those connections are not looked at further, for a segment
+/// that comes to one that has gone is answered by RST.
+#[track_caller]
+pub fn judge_all(frames: &[Frame], pcap: &Path, streams: usize, probes: u64) {
+    let again = frames.iter().filter(|f| f.ours && f.analysis.contains(&"retransmission"));
+    let probed: Vec<u32> = again.map(|f| f.stream).collect();
+    assert!(probed.len() as u64 <= probes, "{} segments came twice, {probes} tail loss probes", probed.len());
+    let (n, segments) = (complete(frames), frames.len());
+    println!("{n} connections, {segments} segments, {} probed", probed.len());
+    assert!(n <= streams && n + probed.len() >= streams, "{n} of {streams} are complete");
+    let mut faults = judge(frames);
+    faults.retain(|fault| !probed.iter().any(|n| fault.starts_with(&format!("stream {n}:"))));
+    clean(&faults, pcap);
+}
+
+#[track_caller]
+pub fn clean(faults: &[String], pcap: &Path) {
+    assert!(
+        faults.is_empty(),
+        "{} faults in {}: {:#?}",
+        faults.len(),
+        pcap.display(),
+        &faults[..faults.len().min(20)]
+    );
+}

@@ -1,8 +1,7 @@
 //! finwheel as the client of the kernel's servers.
 
-use crate::capture::{Capture, dissect};
+use crate::capture::{Capture, dissect, judge_all};
 use crate::dial::Client;
-use crate::judge::judge_all;
 use crate::talk::{Plan, Shape};
 use crate::tools::{LIMIT, rig_with};
 use finwheel::metrics::block::Retransmission;

@@ -62,6 +62,7 @@ pub struct Report {
     latency_us: BTreeMap<&'static str, Latency>,
     closes: BTreeMap<&'static str, u64>,
     retransmissions: u64,
+    tail_probes: u64,
     resets_sent: u64,
     resets_received: u64,
     time_wait_reused: u64,
@@ -125,6 +126,7 @@ impl Report {
             latency_us: Lap::ALL.into_iter().map(|l| (l.as_str(), Latency::of(tally.times(l)))).collect(),
             closes: ClosePath::ALL.into_iter().map(|p| (p.as_str(), c.paths[p as usize])).collect(),
             retransmissions: Retransmission::ALL.into_iter().map(|r| e.retransmissions[r as usize]).sum(),
+            tail_probes: e.retransmissions[Retransmission::TailProbe as usize],
             resets_sent: e.resets_sent.iter().sum(),
             resets_received: e.resets_received.iter().sum(),
             time_wait_reused: e.time_wait_reopened,
@@ -188,8 +190,12 @@ impl Report {
         let _ = writeln!(out, "  closes        {}", closes.join(", "));
         let _ = writeln!(
             out,
-            "  segments      sent again {}, RST sent {}, RST received {}, pairs taken out of TIME_WAIT {}",
-            self.retransmissions, self.resets_sent, self.resets_received, self.time_wait_reused
+            "  segments      sent again {} ({} tail probes), RST sent {}, RST received {}, pairs taken out of TIME_WAIT {}",
+            self.retransmissions,
+            self.tail_probes,
+            self.resets_sent,
+            self.resets_received,
+            self.time_wait_reused
         );
         let _ = writeln!(
             out,
@@ -284,7 +290,7 @@ mod tests {
             keys(&v),
             "answered bytes_received bytes_sent close closes completed completed_per_s concurrency connections \
              cut_short elapsed_s errors errors_total hold_s interface interrupted latency_us loop mode ok opened \
-             opened_per_s peak_open rate_asked request resets_received resets_sent retransmissions target \
+             opened_per_s peak_open rate_asked request resets_received resets_sent retransmissions tail_probes target \
              time_wait_reused workers"
         );
         assert_eq!(
