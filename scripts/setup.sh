@@ -54,6 +54,7 @@ LIST
 test_needs() {
     cat <<'LIST'
 wrk             cmd wrk
+socat           cmd socat
 tcpdump         cmd tcpdump
 tshark          cmd tshark
 liblwip-dev     header lwip/lwip/tcpip.h
