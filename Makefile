@@ -66,8 +66,8 @@ mutants: ## Try the tests on deliberate faults; half an hour.
 	@scripts/setup.sh build
 	@scripts/mutants.sh
 
-fuzz: ## Fuzz with libFuzzer: make fuzz TARGET=ingress TIME=600 (seconds; a C++ compiler).
-	@scripts/setup.sh fuzz
+fuzz: ## Fuzz from fresh seeds: make fuzz TARGET=ingress TIME=600 (seconds).
+	@scripts/setup.sh build
 	@scripts/fuzz.sh $(FUZZ_TARGET) $(or $(TIME),600)
 
 clean-rigs: ## Remove namespaces that a killed demo or test left behind (root).

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what finwheel's build, demo and tests need is there.
 #
-#   scripts/setup.sh [build|demo|test|fuzz]     (default: test, which includes the two before it)
+#   scripts/setup.sh [build|demo|test]     (default: test, which includes the two before it)
 #
 # What is missing is installed when it can be (root, apt-get); otherwise it is named, with the command that installs
 # it, and the exit code is 1. Nothing is ever removed or upgraded, no service is started, and when everything is
@@ -58,13 +58,6 @@ socat           cmd socat
 tcpdump         cmd tcpdump
 tshark          cmd tshark
 liblwip-dev     header lwip/lwip/tcpip.h
-LIST
-}
-
-# libFuzzer is compiled from its sources, which come with the crate.
-fuzz_needs() {
-    cat <<'LIST'
-g++             cmd g++
 LIST
 }
 
@@ -166,12 +159,11 @@ main() {
     case $goal in
         build) mapfile -t packages < <(build_needs | missing) ;;
         demo) mapfile -t packages < <({ build_needs; demo_needs; } | missing) ;;
-        fuzz) mapfile -t packages < <({ build_needs; fuzz_needs; } | missing) ;;
         test)
             mapfile -t packages < <({ build_needs; demo_needs; test_needs; } | missing)
             mapfile -t extra < <(missing_extracted)
             ;;
-        *) echo "usage: scripts/setup.sh [build|demo|test|fuzz]" >&2; exit 2 ;;
+        *) echo "usage: scripts/setup.sh [build|demo|test]" >&2; exit 2 ;;
     esac
     wanted=("${packages[@]}" "${extra[@]}")
     if [ ${#wanted[@]} -gt 0 ] && ! may_install; then

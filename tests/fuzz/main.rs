@@ -3,7 +3,7 @@
 //! ```text
 //! tests/fuzz/__fuzz__/TARGET/corpus ─▶ bolero: every entry, each time        found faults stay as regression-* entries
 //! a fixed seed ─▶ engine::seeded: mutants of the corpus and random bytes     the bounded run of `make test`
-//! libFuzzer (make fuzz TARGET=… TIME=…) ─▶ new entries where they reach new code
+//! make fuzz TARGET=… TIME=… ─▶ the same from fresh seeds, for a time
 //! ```
 //!
 //! Each target is a function of bytes, so that the three feed the same code. One test below for each.
