@@ -12,6 +12,7 @@ use super::trace::Happening;
 use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
+use crate::metrics::gauges::BudgetKind;
 use crate::port::{BURST, Frame, Port};
 use crate::tcp::conn::{ConnFlags, Env};
 use crate::tcp::input::Verdict;
@@ -106,6 +107,7 @@ impl<P: Port> Shard<P> {
             return route.hops > 0 && self.pass_on(frame, route);
         }
         if !self.core.forwards.take(self.core.now) {
+            self.core.block.counters.refuse(BudgetKind::Forward);
             return false;
         }
         let on_its_way = self.mailbox.forward(self.port.bytes(frame), self.mailbox.and_back());
@@ -133,6 +135,7 @@ impl<P: Port> Shard<P> {
             );
         }
         let Some(conn) = core.tables.conns.get_mut(key) else { return };
+        let (service, bytes_before) = (conn.service, conn.bytes());
         let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
         let verdict = conn.on_segment(&mut env, &seg.header, payload);
         if let Verdict::Accepted(_) = verdict {
@@ -141,7 +144,10 @@ impl<P: Port> Shard<P> {
             core.block.counters.ecn_echoed += u64::from(marks.echoed);
         }
         match verdict {
-            Verdict::Accepted(d) => core.deliver(key, &d, payload),
+            Verdict::Accepted(d) => {
+                core.deliver(key, &d, payload);
+                core.count_bytes(key, service, bytes_before);
+            }
             Verdict::Dropped(reason) => core.block.counters.drop_frame(reason),
             Verdict::Reset(seq) => {
                 self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
@@ -195,6 +201,7 @@ impl<P: Port> Shard<P> {
     /// Passes a frame on to the next worker. Returns whether it is on its way (or was dropped and counted).
     fn pass_on(&mut self, frame: &Frame, route: Route) -> bool {
         if !self.core.forwards.take(self.core.now) {
+            self.core.block.counters.refuse(BudgetKind::Forward);
             self.core.block.counters.drop_frame(DropReason::MisdirectedBudget);
         } else if self.mailbox.forward(self.port.bytes(frame), route) {
             self.core.block.counters.misdirected_out += 1;
@@ -231,6 +238,7 @@ impl<P: Port> Shard<P> {
         cause: ResetCause,
     ) {
         if !self.core.stray_replies.take(self.core.now) {
+            self.core.block.counters.refuse(BudgetKind::Reset);
             self.core.block.counters.drop_frame(DropReason::ReplyBudget);
             self.port.free(frame);
             return;

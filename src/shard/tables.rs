@@ -12,6 +12,7 @@ use super::index::{Handle, Index, Kind, TupleHasher};
 use super::slab::Slab;
 use super::wait_table::{self, WaitTable};
 use super::wheel::TimerWheel;
+use crate::metrics::gauges::Fill;
 use crate::tcp::conn::Conn;
 use crate::tcp::syn_rcvd::{SYN_ACK_RTO, SynRcvd};
 use crate::tcp::time_wait::TimeWait;
@@ -67,6 +68,8 @@ pub(super) struct Tables {
     pub(super) conns: Slab<Conn>,
     pub(super) conn_wheel: TimerWheel,
     pub(super) waits: WaitTable,
+    /// What there is room for, in the order of [`Table`](crate::metrics::gauges::Table).
+    capacity: [u64; 3],
 }
 
 impl Tables {
@@ -79,6 +82,7 @@ impl Tables {
             conns: Slab::new(c.connections),
             conn_wheel: TimerWheel::new(c.connections, ms),
             waits: WaitTable::new(c.time_wait, time_wait, now),
+            capacity: [c.connections, c.half_open, c.time_wait].map(|n| n as u64),
         }
     }
 
@@ -90,6 +94,16 @@ impl Tables {
     /// Entries of the index.
     pub(super) fn indexed(&self) -> usize {
         self.index.len()
+    }
+
+    /// How full each table is, in the order of [`Table`](crate::metrics::gauges::Table).
+    pub(super) fn fills(&self) -> [Fill; 3] {
+        let [conns, half, waits] = self.capacity;
+        [
+            Fill { used: self.conns.len() as u64, capacity: conns },
+            Fill { used: self.half.len() as u64, capacity: half },
+            Fill { used: self.waits.held() as u64, capacity: waits },
+        ]
     }
 
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.

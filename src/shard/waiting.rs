@@ -3,6 +3,7 @@
 use super::trace::Happening;
 use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
+use crate::metrics::gauges::{BATCH_BOUNDS, BudgetKind};
 use crate::port::{Frame, Port};
 use crate::tcp::state::{Event, State};
 use crate::tcp::state_log::Move;
@@ -58,6 +59,7 @@ impl<P: Port> Shard<P> {
                 }
                 core.block.counters.drop_frame(DropReason::OutOfWindow);
                 if !core.tables.may_answer(key, core.cfg.challenge_acks, core.now) {
+                    core.block.counters.refuse(BudgetKind::TimeWaitPair);
                     self.port.free(frame);
                     return;
                 }
@@ -93,6 +95,7 @@ impl<P: Port> Shard<P> {
     fn acknowledge_again(&mut self, wait: &TimeWait, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
         if !core.wait_replies.take(core.now) {
+            core.block.counters.refuse(BudgetKind::TimeWait);
             core.block.counters.drop_frame(DropReason::ReplyBudget);
             self.port.free(frame);
             return;
@@ -116,6 +119,9 @@ impl Core {
 
     /// Expires the records that a wheel gave out.
     pub(super) fn expire_waits(&mut self, due: &[u32]) {
+        if !due.is_empty() {
+            self.block.worker.expiry_batch.record(&BATCH_BOUNDS, due.len() as u64);
+        }
         for &key in due {
             let Some(w) = self.tables.expire_wait(key, self.now) else { continue };
             self.log.moved(State::TimeWait, Event::TwoMsl, State::Closed);

@@ -341,6 +341,12 @@ impl Conn {
         self.account.state_since
     }
 
+    /// Payload bytes received in order, and sent and acknowledged.
+    #[must_use]
+    pub(crate) const fn bytes(&self) -> [u64; 2] {
+        [self.account.bytes_in, self.account.bytes_out]
+    }
+
     /// Whether the connection was opened from here.
     #[must_use]
     pub const fn is_active(&self) -> bool {

@@ -225,6 +225,8 @@ impl Conn {
         if self.duplicates < DUPLICATE_ACKS {
             self.duplicates += 1;
             self.flags.set(ConnFlags::ACK_NOW);
+        } else {
+            env.log.refused_answers.update(|n| n + 1);
         }
     }
 
@@ -302,6 +304,8 @@ impl Conn {
         if self.challenges < env.cfg.challenge_acks {
             self.challenges += 1;
             self.flags.set(ConnFlags::ACK_NOW | ConnFlags::CHALLENGE);
+        } else {
+            env.log.refused_answers.update(|n| n + 1);
         }
     }
 
