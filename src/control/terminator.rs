@@ -148,7 +148,8 @@ impl Terminator {
             source: io::Error::other(e),
         })?;
         let names = settings.listeners.iter().map(|l| l.name.clone());
-        exposition.set_listeners(names.chain(settings.client.as_ref().map(|_| OUTBOUND.to_owned())).collect());
+        exposition
+            .set_listeners(names.chain(settings.client.as_ref().map(|_| OUTBOUND.to_owned())).collect());
         // First of all: a second finwheel on the host fails here, before it touches the interface.
         let admin =
             Admin { exposition: exposition.clone(), phases: phases.clone(), report_limit: REPORT_LIMIT };

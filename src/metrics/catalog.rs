@@ -194,7 +194,8 @@ mod tests {
         );
         for m in CATALOG {
             let labels: Vec<_> = m.labels.iter().map(|l| format!("`{l}`")).collect();
-            let (kind, unit) = (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.unit).to_lowercase());
+            let (kind, unit) =
+                (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.unit).to_lowercase());
             out += &format!("| `{}` | {kind} | {unit} | {} | {} |\n", m.name, labels.join(" "), m.help);
         }
         out += "\n## Values of labels\n\nEvery set is fixed by the code or by the configuration; nothing that a peer sends \

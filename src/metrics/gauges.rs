@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn listeners_of_several_workers_add_up() {
-        let mut one = ListenerCounters { opened: 3, active: 2, bytes_in: 5, bytes_out: 7, ..Default::default() };
+        let mut one =
+            ListenerCounters { opened: 3, active: 2, bytes_in: 5, bytes_out: 7, ..Default::default() };
         one.closes[1][2] = 4;
         one.close_time.record_time(std::time::Duration::from_micros(70));
         let mut sum = one;

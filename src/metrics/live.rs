@@ -72,6 +72,8 @@ pub struct TransitionRate {
     pub event: String,
     /// State after.
     pub to: String,
+    /// What the engine does.
+    pub action: String,
     /// How often since the start.
     pub count: u64,
     /// A second.
@@ -316,6 +318,7 @@ impl Live {
                 from: row.from.as_str().to_owned(),
                 event: row.event.as_str().to_owned(),
                 to: row.to.as_str().to_owned(),
+                action: row.action.to_owned(),
                 count: n.transitions[from][event],
                 rate: self.rate(|c| c.transitions[from][event]),
             }
