@@ -66,8 +66,8 @@ pub(super) fn draw(frame: &mut Frame, view: &View) {
     latencies(frame, latency, s);
     history(frame, lines, s);
     frame.render_widget(worker_table(&s.workers), middle);
-    let [a, b, c] =
-        Layout::horizontal([Constraint::Fill(4), Constraint::Fill(5), Constraint::Fill(4)]).areas(bottom);
+    let [a, b, c] = Layout::horizontal([Constraint::Length(36), Constraint::Fill(1), Constraint::Length(31)])
+        .areas(bottom);
     frame.render_widget(drops(s), a);
     frame.render_widget(busiest(s), b);
     frame.render_widget(ends(s), c);
@@ -240,12 +240,17 @@ fn drops(s: &Snapshot) -> Table<'_> {
     counted("dropped, by reason", s.drops.iter().map(|d| (d.name.clone(), d.rate, d.count)).collect())
 }
 
+/// The fastest first. Their sums would leave no room for their names.
 fn busiest(s: &Snapshot) -> Table<'_> {
-    let moved = s.transitions.iter().filter(|t| t.count > 0);
-    counted(
-        "transitions",
-        moved.map(|t| (format!("{} {} → {}", t.from, t.event, t.to), t.rate, t.count)).collect(),
-    )
+    let mut moved: Vec<_> = s.transitions.iter().filter(|t| t.count > 0).collect();
+    moved.sort_by(|a, b| b.rate.total_cmp(&a.rate).then(b.count.cmp(&a.count)));
+    let rows = moved.into_iter().map(|t| {
+        let row = Row::new([Cell::new(format!("{} {} → {}", t.from, t.event, t.to)), right(&number(t.rate))]);
+        if t.rate > 0.0 { row } else { row.dim() }
+    });
+    let heads = Row::new([Cell::new(""), right("a second")]);
+    let widths = [Constraint::Min(10), Constraint::Length(8)];
+    Table::new(rows, widths).header(heads.dim()).block(titled("transitions"))
 }
 
 fn ends(s: &Snapshot) -> Table<'_> {

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Size of the screen that `--once` prints: a usual terminal's width, and as many lines as the view has use for.
-const ONCE: (u16, u16) = (110, 48);
+const ONCE: (u16, u16) = (120, 48);
 
 /// What to watch, and how often.
 #[derive(Clone, Debug, clap::Args)]

@@ -106,7 +106,9 @@ fn exchange(authority: &str, path: &str) -> io::Result<Vec<u8>> {
             Ok(mut stream) => {
                 stream.set_read_timeout(Some(LIMIT))?;
                 stream.set_write_timeout(Some(LIMIT))?;
-                write!(stream, "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+                let request =
+                    format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+                stream.write_all(request.as_bytes())?;
                 let mut answer = Vec::new();
                 stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
                 return Ok(answer);

@@ -97,7 +97,7 @@ fn keys_pause_explain_and_quit() {
     view.take(Ok(snapshot()));
     let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
     assert!(!pressed(&mut view, key(KeyCode::Char('p'))));
-    assert!(screen(&view, 110, 40).contains(" paused "));
+    assert!(screen(&view, 110, 40).contains(" paused"));
     assert!(!pressed(&mut view, key(KeyCode::Char('?'))));
     assert!(screen(&view, 110, 40).contains("pause\n") || screen(&view, 110, 40).contains("p        pause"));
     assert!(!pressed(&mut view, key(KeyCode::Char('c'))));
