@@ -118,6 +118,16 @@ fn dashboards_are_json_with_panels_that_do_not_overlap() {
 }
 
 #[test]
+fn dashboards_are_as_their_script_writes_them() {
+    let script = root().join("scripts/make-dashboards.py");
+    match Command::new("python3").arg(script).arg("--check").output() {
+        Ok(o) => assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => println!("skipped: python3 is not installed"),
+        Err(e) => panic!("python3: {e}"),
+    }
+}
+
+#[test]
 fn every_yaml_file_is_yaml() {
     for path in files("deploy", &[".yml", ".yaml"]) {
         let documents =

@@ -182,12 +182,11 @@ function detail() {
   $("h-detail").textContent = shown.g.getAttribute("aria-label") + (pinned ? " (kept)" : "");
   const t = el(box, "table");
   const head = el(t, "tr");
-  for (const [h, c] of [["event", ""], ["does", ""], ["a second", "n"], ["in all", "n"]]) el(head, "th", { class: c }, h);
+  for (const [h, c] of [["event", ""], ["a second", "n"], ["in all", "n"]]) el(head, "th", { class: c }, h);
   for (const r of shown.pick(live).sort((a, b) => b.rate - a.rate || b.count - a.count)) {
     const row = el(t, "tr");
     const way = shown.kind !== "state" ? r.event : r.from === r.to ? `${r.event} ⟲` : `${r.event}: ${r.from} → ${r.to}`;
-    el(row, "td", {}, way);
-    el(row, "td", {}, r.action);
+    el(el(row, "td", {}, way), "small", {}, r.action);
     el(row, "td", { class: "n" }, rate(r.rate));
     el(row, "td", { class: "n" }, num(r.count));
   }
@@ -240,6 +239,7 @@ function draw(c) {
   if (n) { c.cursor.setAttribute("x1", x(at)); c.cursor.setAttribute("x2", x(at)); }
   c.max.textContent = c.unit(top);
   c.now.replaceChildren();
+  const said = [];
   c.lines.forEach(([name, tone, of], k) => {
     const values = of(h);
     let d = "", pen = false;
@@ -252,11 +252,12 @@ function draw(c) {
     c.paths[k].setAttribute("d", d);
     const s = el(c.now, "span", { class: tone });
     el(s, "span", { class: "swatch" });
-    s.append(`${name} ${c.unit(n ? values[at] : null)}`);
+    said.push(`${name} ${c.unit(n ? values[at] : null)}`);
+    s.append(said.at(-1));
   });
   const when = c.back !== null && n ? `${Math.round(h.age_s[at])} s ago` : "now";
   if (c.back !== null) el(c.now, "span", { class: "meta" }, when);
-  c.svg.setAttribute("aria-label", `${c.title}, ${when}: ${c.now.textContent}`);
+  c.svg.setAttribute("aria-label", `${c.title}, ${when}: ${said.join(", ")}`);
 }
 
 function rows(id, heads, lines) {
