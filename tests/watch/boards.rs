@@ -120,7 +120,7 @@ fn every_query_of_every_panel_has_data_from_a_finwheel_at_work() {
     let ((), seen) = under_load(&rig, || {
         // Drops of two kinds.
         for profile in ["rst", "garbage"] {
-            crate::floods::trafgen(&rig, profile, Duration::from_secs(1), 200);
+            crate::floods::trafgen(&rig, profile, Duration::from_millis(300), 400);
         }
         let missing = without_data(&rig, &usual);
         assert!(missing.is_empty(), "no data: {missing:#?}");

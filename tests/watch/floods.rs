@@ -1,6 +1,6 @@
 //! trafgen's profiles (`benches/trafgen`) against a finwheel that serves live clients.
 //!
-//! `cargo test` runs two of them for two seconds each. `make floods` sets `FINWHEEL_FLOODS=full`: all of them, longer and
+//! `cargo test` runs two of them for a second and a half each. `make floods` sets `FINWHEEL_FLOODS=full`: all of them, longer and
 //! faster, each after as long a calm, and the clients' times are compared; that takes a machine with nothing else to do.
 
 use crate::common::{HTTP, Process, both, metrics};
@@ -178,12 +178,12 @@ fn floods_harm_no_live_client_and_are_neither_kept_nor_reflected() {
     let p = start(&rig);
     if !full {
         for f in FLOODS.iter().filter(|f| ["syn", "time_wait"].contains(&f.profile)) {
-            let _ = flood(&rig, f, Duration::from_secs(2), 3000);
+            let _ = flood(&rig, f, Duration::from_millis(1500), 3000);
         }
         end(p);
         return;
     }
-    let time = Duration::from_secs(8);
+    let time = Duration::from_secs(5);
     let (mut verdicts, mut slow) = (Vec::new(), Vec::new());
     for f in &FLOODS {
         let ((), calm) = under_load(&rig, || std::thread::sleep(time));

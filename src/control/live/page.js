@@ -198,7 +198,9 @@ const CHARTS = [
   { title: "Held", unit: num, lines: [["ESTABLISHED", "data", h => h.established], ["TIME_WAIT", "wait", h => h.time_wait]] },
   { title: "Frames dropped a second", unit: rate, lines: [["dropped", "none", h => h.drops]] },
 ];
-const SPAN = 300, CW = 320, CH = 120, LEFT = 4, TOP = 14, BOTTOM = 16;
+// Seconds that charts span at most, and at least.
+const SPAN = [60, 300];
+const CW = 320, CH = 120, LEFT = 4, TOP = 14, BOTTOM = 16;
 function chart(c) {
   const card = el($("charts"), "section", { class: "card chart" });
   el(card, "h2", {}, c.title);
@@ -206,28 +208,30 @@ function chart(c) {
   c.svg = el(card, "svg", { viewBox: `0 0 ${CW} ${CH}`, tabindex: "0", role: "img" });
   for (const y of [TOP, CH - BOTTOM]) el(c.svg, "line", { class: "grid", x1: LEFT, x2: CW - 4, y1: y, y2: y });
   c.max = el(c.svg, "text", { class: "axis", x: LEFT, y: TOP - 4 });
-  el(c.svg, "text", { class: "axis", x: LEFT, y: CH - 4 }, "5 min ago");
+  c.since = el(c.svg, "text", { class: "axis", x: LEFT, y: CH - 4 });
   el(c.svg, "text", { class: "axis", x: CW - 4, y: CH - 4, "text-anchor": "end" }, "now");
   c.paths = c.lines.map(([, tone]) => el(c.svg, "path", { class: tone }));
   c.cursor = el(c.svg, "line", { class: "cursor", y1: TOP, y2: CH - BOTTOM, visibility: "hidden" });
   c.back = null;
   c.svg.addEventListener("keydown", e => {
     const step = { ArrowLeft: 1, ArrowRight: -1 }[e.key];
-    if (step) { c.back = Math.min(Math.max((c.back ?? -1) + step, 0), SPAN - 1); e.preventDefault(); }
+    if (step) { c.back = Math.min(Math.max((c.back ?? -1) + step, 0), span()); e.preventDefault(); }
     else if (e.key === "Escape") c.back = null;
     else return;
     draw(c);
   });
   c.svg.addEventListener("pointermove", e => {
     const r = c.svg.getBoundingClientRect();
-    c.back = Math.round((1 - (e.clientX - r.left) / r.width) * SPAN);
+    c.back = Math.round((1 - (e.clientX - r.left) / r.width) * span());
     draw(c);
   });
   for (const out of ["pointerleave", "blur"]) c.svg.addEventListener(out, () => { c.back = null; draw(c); });
 }
+const span = () => Math.min(Math.max(Math.ceil(live.history.age_s[0] || 0), SPAN[0]), SPAN[1]);
 function draw(c) {
-  const h = live.history, n = h.age_s.length;
-  const x = i => CW - 4 - h.age_s[i] / SPAN * (CW - LEFT - 4);
+  const h = live.history, n = h.age_s.length, wide = span();
+  const x = i => CW - 4 - h.age_s[i] / wide * (CW - LEFT - 4);
+  c.since.textContent = `${wide % 60 ? `${wide} s` : `${wide / 60} min`} ago`;
   const all = c.lines.flatMap(([, , of]) => of(h)).filter(v => v !== null);
   const top = Math.max(...all, 0) || 1;
   const y = v => CH - BOTTOM - v / top * (CH - TOP - BOTTOM);
