@@ -66,7 +66,7 @@ pub(super) fn draw(frame: &mut Frame, view: &View) {
     latencies(frame, latency, s);
     history(frame, lines, s);
     frame.render_widget(worker_table(&s.workers), middle);
-    let [a, b, c] = Layout::horizontal([Constraint::Length(36), Constraint::Fill(1), Constraint::Length(31)])
+    let [a, b, c] = Layout::horizontal([Constraint::Length(36), Constraint::Fill(1), Constraint::Length(32)])
         .areas(bottom);
     frame.render_widget(drops(s), a);
     frame.render_widget(busiest(s), b);
@@ -259,7 +259,7 @@ fn ends(s: &Snapshot) -> Table<'_> {
 }
 
 fn help(frame: &mut Frame) {
-    let area = frame.area().centered(Constraint::Length(58), Constraint::Length(8));
+    let area = frame.area().centered(Constraint::Length(64), Constraint::Length(8));
     let text = "q, Esc   quit\np        pause\n?        this\n\nrings: entries of slots; fill is what the kernel may still\n\
                 fill. lag: how late timers were at worst.";
     frame.render_widget(Clear, area);
