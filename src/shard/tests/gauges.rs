@@ -18,10 +18,11 @@ fn a_listener_is_told_of_its_connections_payload_and_closes() {
     send!(h, FIN|ACK seq=101, ack=1);
     recv!(h, FIN|PSH|ACK seq=1, ack=102, len=70);
     send!(h, ACK seq=102, ack=72);
-    h.closed(ClosePath::Passive, First::Peer, Cause::Peer);
+    // It had something to say after the peer's FIN.
+    h.closed(ClosePath::HalfClose, First::Peer, Cause::Peer);
     let l = h.shard.snapshot().listeners[0];
     assert_eq!((l.opened, l.active, l.bytes_in, l.bytes_out), (2, 1, 100, 70));
-    assert_eq!(l.closes[ClosePath::Passive as usize][Cause::Peer as usize], 1);
+    assert_eq!(l.closes[ClosePath::HalfClose as usize][Cause::Peer as usize], 1);
     assert_eq!((l.closes.as_flattened().iter().sum::<u64>(), l.close_time.total()), (1, 1));
     h.peer(harness::PEER_PORT);
     send!(h, RST seq=1, ack=0);
@@ -34,7 +35,7 @@ fn a_listener_is_told_of_its_connections_payload_and_closes() {
 fn connections_from_here_are_accounted_after_the_listeners_also_when_they_never_open() {
     let mut h = Harness::new();
     h.connect();
-    h.out.clear();
+    recv!(h, SYN seq=0, ack=0);
     send!(h, RST|ACK seq=0, ack=1);
     h.closed(ClosePath::Reset, First::Peer, Cause::Refused);
     let l = h.shard.snapshot().listeners;
