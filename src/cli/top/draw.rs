@@ -121,7 +121,7 @@ fn population(frame: &mut Frame, area: Rect, s: &Snapshot) {
     let rows = s.states.iter().filter(|x| x.state != "CLOSED").map(|x| {
         let full = ((1 + most) as f64).ln();
         let part = if full > 0.0 { ((1 + x.count) as f64).ln() / full } else { 0.0 };
-        let bar = "█".repeat((part * BAR as f64).round() as usize);
+        let bar = "█".repeat(whole(part * BAR as f64) as usize);
         let style = Style::new().fg(tone(&x.state));
         Row::new([
             Cell::new(x.state.as_str()).style(style),
@@ -172,7 +172,7 @@ fn latencies(frame: &mut Frame, area: Rect, s: &Snapshot) {
 /// Connections closed a second and records in `TIME_WAIT`, newest at the right.
 fn history(frame: &mut Frame, area: Rect, s: &Snapshot) {
     let halves: [Rect; 2] = Layout::horizontal([Constraint::Fill(1); 2]).areas(area);
-    let closes: Vec<u64> = s.history.closes.iter().map(|v| v.round() as u64).collect();
+    let closes: Vec<u64> = s.history.closes.iter().map(|v| whole(*v)).collect();
     for (area, title, values, colour) in [
         (halves[0], "closed a second, by time", &closes, Color::Yellow),
         (halves[1], "TIME_WAIT, by time", &s.history.time_wait, Color::Magenta),
@@ -225,7 +225,7 @@ fn find<'a>(levels: &'a [Level], name: &str) -> Option<&'a Level> {
 }
 
 /// Rows of a name, a rate and a sum, the fastest first.
-fn counted<'a>(title: &'a str, mut rows: Vec<(String, f64, u64)>) -> Table<'a> {
+fn counted(title: &str, mut rows: Vec<(String, f64, u64)>) -> Table<'_> {
     rows.sort_by(|a, b| b.1.total_cmp(&a.1).then(b.2.cmp(&a.2)));
     let rows = rows.into_iter().map(|(name, rate, count)| {
         let row = Row::new([Cell::new(name), right(&number(rate)), right(&number(count as f64))]);
@@ -285,6 +285,12 @@ fn number(v: f64) -> String {
     }
 }
 
+/// To the next whole number; below zero, which nothing here is, to zero.
+#[allow(clippy::cast_sign_loss)] // As the sentence above says.
+fn whole(v: f64) -> u64 {
+    v.round() as u64
+}
+
 fn duration(s: f64) -> String {
-    humantime::format_duration(std::time::Duration::from_secs(s as u64)).to_string()
+    humantime::format_duration(std::time::Duration::from_secs(whole(s))).to_string()
 }

@@ -253,7 +253,9 @@ fn durations(out: &mut Families, h: &Histograms) {
 
 fn workers(out: &mut Families, workers: &[Worker], now: Instant) {
     let mut batches = Buckets::default();
-    workers.iter().for_each(|w| batches.merge(&w.gauges.expiry_batch));
+    for w in workers {
+        batches.merge(&w.gauges.expiry_batch);
+    }
     out.histogram(&c::EXPIRY_BATCH, &[], counted(&batches, &BATCH_BOUNDS, 1.0));
     for (i, w) in workers.iter().enumerate() {
         let id = i.to_string();
