@@ -144,17 +144,16 @@ impl<P: Port> Shard<P> {
             core.block.counters.ecn_echoed += u64::from(marks.echoed);
         }
         match verdict {
-            Verdict::Accepted(d) => {
-                core.deliver(key, &d, payload);
-                core.count_bytes(key, service, bytes_before);
-            }
+            Verdict::Accepted(d) => core.deliver(key, &d, payload),
             Verdict::Dropped(reason) => core.block.counters.drop_frame(reason),
             Verdict::Reset(seq) => {
                 self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
                 return;
             }
+            // The ACK that ends a connection may acknowledge its last bytes.
             Verdict::Ended => {}
         }
+        self.core.count_bytes(key, service, bytes_before);
         if traced {
             self.core.trace_moves(tuple);
         }

@@ -1,4 +1,4 @@
-//! Chromium, driven over WebDriver (W3C): chromedriver takes JSON over HTTP, so nothing else is needed.
+//! Chromium, driven over the W3C's `WebDriver`: chromedriver takes JSON over HTTP, so nothing else is needed.
 
 use crate::common::{PATIENCE, until};
 use crate::http::exchange;
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
-/// Keys, as WebDriver names them.
+/// Keys, as `WebDriver` names them.
 pub const TAB: &str = "\u{E004}";
 pub const ENTER: &str = "\u{E007}";
 pub const ESCAPE: &str = "\u{E00C}";
@@ -23,7 +23,8 @@ pub struct Browser<'a> {
     rig: &'a Rig,
     driver: Child,
     session: String,
-    _dir: tempfile::TempDir,
+    /// Profile and log, for as long as the browser runs.
+    dir: tempfile::TempDir,
 }
 
 impl<'a> Browser<'a> {
@@ -35,11 +36,11 @@ impl<'a> Browser<'a> {
         command.arg(format!("--port={PORT}")).stdin(Stdio::null()).env("HOME", dir.path());
         command.stdout(File::create(&log).unwrap()).stderr(Stdio::null());
         let driver = command.spawn().unwrap();
-        let mut browser = Self { rig, driver, session: String::new(), _dir: dir };
+        let mut browser = Self { rig, driver, session: String::new(), dir };
         until("chromedriver", PATIENCE * 2, || {
             std::fs::read_to_string(&log).unwrap().contains("started successfully")
         });
-        let profile = browser._dir.path().join("profile");
+        let profile = browser.dir.path().join("profile");
         let args = [
             "--headless".to_owned(),
             "--no-sandbox".into(),

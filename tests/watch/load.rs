@@ -61,7 +61,7 @@ fn client(rig: &Rig, number: usize, over: &AtomicBool) -> Seen {
     while !over.load(Ordering::SeqCst) {
         let began = Instant::now();
         // Echo is closed by the client first, http by the server; IPv4 and IPv6 by turns.
-        let done = if n % 2 == 0 { talk_echo(echo[n / 2 % 2]) } else { talk_http(http[n / 2 % 2]) };
+        let done = if n.is_multiple_of(2) { talk_echo(echo[n / 2 % 2]) } else { talk_http(http[n / 2 % 2]) };
         match done {
             Ok(()) => seen.took.push(began.elapsed()),
             Err(e) => seen.errors.push(format!("exchange {n} of client {number}: {e}")),
