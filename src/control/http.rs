@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz`, `/readyz` and the [live page](super::live), over the kernel's TCP.
+//! `/metrics`, `/healthz`, `/readyz` and the live page (`live`), over the kernel's TCP.
 //!
 //! | path | 200 | 503 |
 //! |---|---|---|
