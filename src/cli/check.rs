@@ -40,7 +40,7 @@ const FRAME_BYTES: (u64, u64) = (2048, 4096);
 fn worker_bytes(c: &Config) -> (u64, u64) {
     let w = &c.worker;
     let records = [
-        (w.connections, CONNECTION_BYTES),
+        (w.connections, CONNECTION_BYTES[1]),
         (w.time_wait, TIME_WAIT_BYTES[1]),
         (w.half_open, HALF_OPEN_BYTES[1]),
     ];

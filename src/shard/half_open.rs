@@ -152,11 +152,11 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         };
-        let mut conn = Conn::from_half_open(&half, half.listener, &core.cfg, &core.secret, core.now);
+        let mut conn = Conn::from_half_open(&half, &core.cfg, &core.secret, core.now);
         if half.traced {
             conn.flags.set(ConnFlags::TRACED);
         }
-        match core.tables.add_conn(conn) {
+        match core.tables.add_conn(&half.tuple, conn) {
             Some(key) => self.on_conn(key, frame, seg),
             None => self.port.free(frame),
         }

@@ -3,15 +3,14 @@
 //! | record | slab | timers |
 //! |---|---|---|
 //! | [`SynRcvd`] | `half`, packed | wheels of its own, in [`HalfTable`]: the SYN-ACK's retransmission |
-//! | [`Conn`] | `conns` | [`TimerWheel`], lazily armed: one entry at the earliest deadline |
+//! | [`Conn`] | `conns`, packed | wheels of its own, in [`ConnTable`], lazily armed: one entry at the earliest deadline |
 //! | [`TimeWait`] | `waits`, packed | a bulk wheel of its own, in [`WaitTable`] |
 
 use super::Capacity;
+use super::conn_table::{self, ConnTable};
 use super::half_table::{self, HalfTable};
 use super::index::{Handle, Index, Kind, TupleHasher};
-use super::slab::Slab;
 use super::wait_table::{self, WaitTable};
-use super::wheel::TimerWheel;
 use crate::tcp::conn::Conn;
 use crate::tcp::syn_rcvd::{SYN_ACK_RTO, SynRcvd};
 use crate::tcp::time_wait::TimeWait;
@@ -36,14 +35,20 @@ const fn all_in(record: usize, beside: usize) -> usize {
 /// Bytes a half-open connection takes, IPv4 and IPv6: record, index, wheel.
 pub const HALF_OPEN_BYTES: [usize; 2] =
     [all_in(half_table::RECORD_BYTES[0], INDEX + TIMER), all_in(half_table::RECORD_BYTES[1], INDEX + TIMER)];
-/// Bytes a connection takes, without its buffers: record, index, wheel, queues.
-pub const CONNECTION_BYTES: usize = all_in(Slab::<Conn>::RECORD_BYTES, INDEX + TIMER + QUEUES);
+/// Bytes a connection takes at rest, IPv4 and IPv6: record, index, wheel, queues.
+pub const CONNECTION_BYTES: [usize; 2] = [
+    all_in(conn_table::RECORD_BYTES[0], INDEX + TIMER + QUEUES),
+    all_in(conn_table::RECORD_BYTES[1], INDEX + TIMER + QUEUES),
+];
+/// Bytes more, and chunks beside, while a connection sends, keeps what arrived, or lingers.
+pub const FLIGHT_BYTES: usize = conn_table::FLIGHT_BYTES;
 /// Bytes a connection in `TIME_WAIT` takes, IPv4 and IPv6: record, index, wheel.
 pub const TIME_WAIT_BYTES: [usize; 2] =
     [all_in(wait_table::RECORD_BYTES[0], INDEX + BULK), all_in(wait_table::RECORD_BYTES[1], INDEX + BULK)];
 
 // What was promised (ARCHITECTURE.md, "Three records").
 const _: () = assert!(TIME_WAIT_BYTES[0] <= 40 && TIME_WAIT_BYTES[1] <= 64);
+const _: () = assert!(CONNECTION_BYTES[0] <= 256 && CONNECTION_BYTES[1] <= 288);
 const _: () = assert!(HALF_OPEN_BYTES[0] <= 64 && HALF_OPEN_BYTES[1] <= 96);
 
 /// What a tuple is found to be.
@@ -64,20 +69,17 @@ pub(super) struct Tables {
     hasher: TupleHasher,
     index: Index,
     pub(super) half: HalfTable,
-    pub(super) conns: Slab<Conn>,
-    pub(super) conn_wheel: TimerWheel,
+    pub(super) conns: ConnTable,
     pub(super) waits: WaitTable,
 }
 
 impl Tables {
     pub(super) fn new(c: &Capacity, key: (u64, u64), time_wait: Duration, now: Time) -> Self {
-        let ms = now.millis();
         Self {
             hasher: TupleHasher::new(key.0, key.1),
             index: Index::new(c.connections + c.half_open + c.time_wait),
             half: HalfTable::new(c.half_open, now),
-            conns: Slab::new(c.connections),
-            conn_wheel: TimerWheel::new(c.connections, ms),
+            conns: ConnTable::new(c.connections, now),
             waits: WaitTable::new(c.time_wait, time_wait, now),
         }
     }
@@ -94,7 +96,7 @@ impl Tables {
 
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.
     pub(super) fn timers(&self) -> usize {
-        self.half.timers() + self.conn_wheel.len() + self.waits.held()
+        self.half.timers() + self.conns.timers() + self.waits.held()
     }
 
     /// `TIME_WAIT` records held.
@@ -123,7 +125,7 @@ impl Tables {
     fn is_of(&self, h: Handle, tuple: &Tuple) -> bool {
         match h.kind() {
             Kind::SynRcvd => self.half.holds(h.key(), tuple),
-            Kind::Conn => self.conns.get(h.key()).is_some_and(|c| c.tuple == *tuple),
+            Kind::Conn => self.conns.holds(h.key(), tuple),
             Kind::TimeWait => self.waits.holds(h.key(), tuple),
         }
     }
@@ -162,29 +164,19 @@ impl Tables {
     }
 
     /// Adds a connection; `None` when there is no room.
-    pub(super) fn add_conn(&mut self, c: Conn) -> Option<u32> {
-        let tuple = c.tuple;
-        let key = self.conns.insert(c)?;
-        if !self.link(&tuple, Kind::Conn, key) {
+    pub(super) fn add_conn(&mut self, tuple: &Tuple, c: Conn) -> Option<u32> {
+        let key = self.conns.insert(tuple, c)?;
+        if !self.link(tuple, Kind::Conn, key) {
             self.conns.remove(key);
             return None;
         }
         Some(key)
     }
 
-    /// Takes a connection out.
-    pub(super) fn remove_conn(&mut self, key: u32) -> Option<Conn> {
-        let c = self.conns.remove(key)?;
-        self.conn_wheel.disarm(key);
-        self.unlink(&c.tuple, Kind::Conn, key);
-        Some(c)
-    }
-
-    /// Keeps the connection's timer entry at or before its deadline.
-    pub(super) fn arm_conn(&mut self, key: u32, deadline: Time) {
-        if deadline != Time::NEVER {
-            self.conn_wheel.arm_earlier(key, ceil_ms(deadline));
-        }
+    /// Takes a connection out, which has released its chunks.
+    pub(super) fn remove_conn(&mut self, key: u32, tuple: &Tuple) {
+        self.conns.remove(key);
+        self.unlink(tuple, Kind::Conn, key);
     }
 
     /// Holds a `TIME_WAIT` record until `expires`; `false` when there is no room.
@@ -251,10 +243,10 @@ impl Tables {
 }
 
 /// The tuple of the record that a handle names.
-fn tuple_of(half: &HalfTable, conns: &Slab<Conn>, waits: &WaitTable, h: Handle) -> Option<Tuple> {
+fn tuple_of(half: &HalfTable, conns: &ConnTable, waits: &WaitTable, h: Handle) -> Option<Tuple> {
     match h.kind() {
         Kind::SynRcvd => half.tuple(h.key()),
-        Kind::Conn => conns.get(h.key()).map(|c| c.tuple),
+        Kind::Conn => conns.tuple(h.key()),
         Kind::TimeWait => waits.get(h.key()).map(|w| w.tuple),
     }
 }
@@ -273,7 +265,8 @@ mod tests {
     #[test]
     fn records_take_the_bytes_that_are_written_down() {
         assert_eq!(half_table::RECORD_BYTES, [44, 76], "half-open");
-        assert_eq!(Slab::<Conn>::RECORD_BYTES, 528, "connection");
+        assert_eq!(conn_table::RECORD_BYTES, [228, 252], "connection at rest");
+        assert_eq!(CONNECTION_BYTES, [256, 280], "the same with what goes with it");
         assert_eq!(wait_table::RECORD_BYTES, [28, 52], "TIME_WAIT");
     }
 }
