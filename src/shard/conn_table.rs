@@ -41,10 +41,10 @@ struct Named<P> {
 pub(super) const RECORD_BYTES: [usize; 2] =
     [Slab::<Named<Pair4>>::RECORD_BYTES, Slab::<Named<Pair6>>::RECORD_BYTES];
 
-const _: () = assert!(RECORD_BYTES[0] == 228 && RECORD_BYTES[1] == 252);
-
 /// Bytes of a flight.
 pub(super) const FLIGHT_BYTES: usize = Slab::<Flight>::RECORD_BYTES;
+
+const _: () = assert!(RECORD_BYTES[0] == 228 && RECORD_BYTES[1] == 252 && FLIGHT_BYTES == 232);
 
 /// Records of one width and their timers.
 struct Records<P> {

@@ -279,6 +279,12 @@ impl<P: Port> Shard<P> {
         self.core.pool.used()
     }
 
+    /// Flights lent to connections.
+    #[must_use]
+    pub fn flights_lent(&self) -> usize {
+        self.core.tables.conns.flights()
+    }
+
     /// Whether the loop is to end.
     #[must_use]
     pub const fn stopped(&self) -> bool {
