@@ -9,9 +9,9 @@
 //! ```
 //!
 //! [`Flight::of`] makes from a record at rest what was laid down, and nothing is lost in between: what is not kept has a
-//! value that follows from the record. Two things do not, and they last for one RTO after everything is acknowledged
+//! value that follows from the record. Three things do not, and they last for one RTO after everything is acknowledged
 //! ([`Standing::Remembers`]): the stage of growth that CUBIC is in, which sending after such a pause begins anew anyway
-//! (RFC 5681 §4.1), and the wait for a D-SACK of what was sent again.
+//! (RFC 5681 §4.1), the wait for a D-SACK of what was sent again, and that for what became of a tail loss probe.
 
 use super::congestion::{Algorithm, Congestion};
 use super::conn::{Conn, ConnFlags};
@@ -112,7 +112,6 @@ impl Flight {
     /// Whether the connection could do without it now.
     pub fn standing(&self, c: &Conn) -> Standing {
         const BUSY: u64 = ConnFlags::LINGER
-            | ConnFlags::PROBED
             | ConnFlags::TAIL_PROBE
             | ConnFlags::REO_WAIT
             | ConnFlags::UNDO
@@ -126,9 +125,11 @@ impl Flight {
         let sends_again = self.snd_nxt != c.snd_max || !self.recovery.at_rest(c.snd_una, c.snd_max);
         let narrow_path = self.mss_agreed != c.mss || self.raise_at != Time::NEVER;
         let reduced = self.ecn_point.after(c.snd_una);
-        if holds || owes_ack || sends_again || narrow_path || reduced || c.flags.has(BUSY) {
+        let probed = c.flags.has(ConnFlags::PROBED);
+        let probes = probed && c.in_flight() > 0;
+        if holds || owes_ack || sends_again || narrow_path || reduced || probes || c.flags.has(BUSY) {
             Standing::Busy
-        } else if self.congestion.in_growth() || self.recovery.reordering.awaits_report() {
+        } else if probed || self.congestion.in_growth() || self.recovery.reordering.awaits_report() {
             Standing::Remembers
         } else {
             Standing::AtRest

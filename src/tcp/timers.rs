@@ -127,6 +127,7 @@ impl Live<'_> {
         } else if self.may_probe() {
             self.probe_timeout(env.now);
         } else if self.in_flight() == 0 {
+            self.conclude_probe();
             self.flight.forget();
         }
     }

@@ -2,8 +2,9 @@
 
 use super::harness::Setup;
 use super::recovery::{MSS, SACK, at, sack, segments};
-use super::words::{ACK, ack, data};
+use super::words::{ACK, ack, data, retransmissions};
 use super::{Do, Harness, Seg, Syn, after, nothing, recv, send, state};
+use crate::metrics::block::Retransmission;
 use crate::tcp::record::{Cause, ClosePath, First};
 use crate::wire::Flags;
 
@@ -184,6 +185,22 @@ fn a_loss_is_remembered_for_an_rto_and_then_forgotten() {
     lent(&h, 1);
     after!(h, 20);
     lent(&h, 0);
+}
+
+#[test]
+fn a_tail_probe_is_concluded_within_an_rto_of_its_answer() {
+    let mut h = Harness::new();
+    h.handshake(SACK);
+    h.act(&[Do::Send(MSS as usize)]);
+    segments(&mut h, [0]);
+    after!(h, 150);
+    h.skip();
+    assert_eq!(retransmissions(&mut h, Retransmission::TailProbe), 1);
+    h.send(&Seg::new(&ACK).ack(at(1)));
+    lent(&h, 1);
+    after!(h, 220);
+    lent(&h, 0);
+    nothing!(h);
 }
 
 #[test]

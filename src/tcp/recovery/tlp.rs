@@ -80,9 +80,21 @@ impl Live<'_> {
             self.flags.clear(ConnFlags::PROBED);
         }
         if !twice && h.ack.after(end) {
-            self.flight.congestion.on_loss(self.flight.congestion.window());
-            self.flight.congestion.set_window(self.flight.congestion.threshold());
+            self.reduce_for_probe();
         }
+    }
+
+    /// An RTO has passed since the probe's answer and nobody said that it came twice, as the peer would have at once.
+    pub(in crate::tcp) fn conclude_probe(&mut self) {
+        if self.flags.take(ConnFlags::PROBED) && self.flags.has(ConnFlags::PROBED_AGAIN) {
+            self.reduce_for_probe();
+        }
+    }
+
+    fn reduce_for_probe(&mut self) {
+        let c = &mut self.flight.congestion;
+        c.on_loss(c.window());
+        c.set_window(c.threshold());
     }
 }
 
