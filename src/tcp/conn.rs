@@ -298,6 +298,12 @@ impl Conn {
         self.flags.has(ConnFlags::ACTIVE)
     }
 
+    /// Whether what arrives is read and discarded.
+    #[must_use]
+    pub const fn lingers(&self) -> bool {
+        self.flags.has(ConnFlags::LINGER)
+    }
+
     /// Whether our SYN is not acknowledged: `snd_una` is then our initial sequence number.
     pub(super) const fn syn_unacknowledged(&self) -> bool {
         matches!(self.state, State::SynSent | State::SynReceived)

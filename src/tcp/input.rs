@@ -593,10 +593,4 @@ impl Live<'_> {
             self.reset(env, Cause::LingerLimit);
         }
     }
-
-    /// Whether what arrives is read and discarded.
-    #[must_use]
-    pub fn lingers(&self) -> bool {
-        self.flags.has(ConnFlags::LINGER)
-    }
 }
