@@ -49,9 +49,11 @@ impl<P: Port> Shard<P> {
             let look = |c: &Live<'_>| {
                 let waits = c.flags.has(ConnFlags::QUEUED);
                 let flight = (c.conn.flight, c.flight.standing(c.conn));
-                (c.tuple(), c.state(), c.audit(pool, cfg), waits, c.deadline(cfg), flight)
+                let ended = c.state() == State::Closed || (c.closing_done() && !c.held_by_reader());
+                (c.tuple(), c.state(), c.audit(pool, cfg), waits, c.deadline(cfg), flight, ended)
             };
-            let Some((tuple, state, books, waits, deadline, flight)) = core.tables.conns.inspect(key, look)
+            let Some((tuple, state, books, waits, deadline, flight, ended)) =
+                core.tables.conns.inspect(key, look)
             else {
                 faults.push(format!("connection {key}: no record, or a flight that is none"));
                 continue;
@@ -83,7 +85,7 @@ impl<P: Port> Shard<P> {
             if !waits && deadline != Time::NEVER && due.is_none_or(|due| due > ceil_ms(deadline)) {
                 fault(format!("deadline {deadline:?}, on the wheel {due:?}"));
             }
-            if !waits && matches!(state, State::Closed | State::TimeWait) {
+            if !waits && ended {
                 fault("it has ended and stays".to_owned());
             }
         }
