@@ -32,7 +32,7 @@ fn main() {
     let mut engine = Map::new();
     let mut memory = Map::new();
     let begun = Instant::now();
-    let mut stage = |what: &str| eprintln!("{:6.1} s  {what}", begun.elapsed().as_secs_f64());
+    let stage = |what: &str| eprintln!("{:6.1} s  {what}", begun.elapsed().as_secs_f64());
 
     stage("memory of records");
     records(&mut memory);
@@ -242,7 +242,7 @@ fn records(memory: &mut Map<String, Value>) {
     let room = Room { time_wait: MILLION + 4096, ..none };
     fill("time_wait_v4", room, &mut waits);
     fill("time_wait_v6", Room { v4: false, ..room }, &mut waits);
-    let mut open = |half| {
+    let open = |half| {
         move |l: &mut Lives| {
             l.open(MILLION, half);
             MILLION

@@ -46,11 +46,28 @@ impl Core {
 
     /// Puts a connection into the output queue, once.
     pub(super) fn queue(&mut self, key: u32) {
-        if let Some(conn) = self.tables.conns.get_mut(key)
-            && !conn.flags.has(ConnFlags::QUEUED)
-        {
+        if self.tables.conns.get(key).is_none_or(|c| c.flags.has(ConnFlags::QUEUED)) {
+            return;
+        }
+        if self.pending.len() == self.tables.conns.capacity() {
+            self.forget_stale_pending();
+        }
+        if let Some(conn) = self.tables.conns.get_mut(key) {
             conn.flags.set(ConnFlags::QUEUED);
             self.pending.push_back(key);
+        }
+    }
+
+    /// Drops entries of connections that were gone before their turn came, so that the queue need not grow: the first entry
+    /// of each connection that waits stays.
+    #[cold]
+    fn forget_stale_pending(&mut self) {
+        let conns = &mut self.tables.conns;
+        self.pending.retain(|&k| conns.get_mut(k).is_some_and(|c| c.flags.take(ConnFlags::QUEUED)));
+        for &k in &self.pending {
+            if let Some(c) = conns.get_mut(k) {
+                c.flags.set(ConnFlags::QUEUED);
+            }
         }
     }
 

@@ -19,8 +19,8 @@ use crate::time::Time;
 use crate::wire::Tuple;
 use std::time::Duration;
 
-/// Hundredths of a byte that an entry of the index takes: 5 bytes a bucket, eleven sixteenths of them in use.
-const INDEX: usize = 728;
+/// Hundredths of a byte that an entry of the index takes: 64 bytes for 12 entries, eleven sixteenths of them in use.
+const INDEX: usize = 776;
 /// Of a timer wheel.
 const TIMER: usize = 1200;
 /// Of the bulk wheel: 256 bytes for 62 records.
@@ -45,6 +45,9 @@ pub const TIME_WAIT_BYTES: [usize; 2] =
 // What was promised (ARCHITECTURE.md, "Three records").
 const _: () = assert!(TIME_WAIT_BYTES[0] <= 40 && TIME_WAIT_BYTES[1] <= 64);
 const _: () = assert!(HALF_OPEN_BYTES[0] <= 64 && HALF_OPEN_BYTES[1] <= 96);
+
+/// Records that expire together: as many misses as a core has in flight, and some to spare.
+const TOGETHER: usize = 32;
 
 /// What a tuple is found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +110,28 @@ impl Tables {
         self.hasher.hash(tuple)
     }
 
+    /// Has the place of a hash in the index fetched into the cache.
+    #[inline]
+    pub(super) fn prefetch_place(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Has the record fetched that a hash most likely leads to, and its timer.
+    #[inline]
+    pub(super) fn prefetch_record(&self, hash: u64) {
+        let Some(h) = self.index.first(hash) else { return };
+        match h.kind() {
+            Kind::SynRcvd => self.half.prefetch(h.key()),
+            Kind::Conn => {
+                self.conns.prefetch(h.key());
+                self.conn_wheel.prefetch(h.key());
+            }
+            Kind::TimeWait => self.waits.prefetch(h.key()),
+        }
+    }
+
     /// What this tuple is here.
+    #[inline]
     pub(super) fn find(&self, hash: u64, tuple: &Tuple) -> Found {
         match self.index.find(hash, |h| self.is_of(h, tuple)) {
             None => Found::Nothing,
@@ -131,9 +155,7 @@ impl Tables {
     /// Adds a record that is in its slab to the index; `false` when the index is full.
     fn link(&mut self, tuple: &Tuple, kind: Kind, key: u32) -> bool {
         let hash = self.hasher.hash(tuple);
-        let Self { hasher, index, half, conns, waits, .. } = self;
-        let rehash = |h: Handle| tuple_of(half, conns, waits, h).map_or(0, |t| hasher.hash(&t));
-        index.insert(hash, Handle::new(kind, key), rehash).is_ok()
+        self.index.insert(hash, Handle::new(kind, key)).is_ok()
     }
 
     fn unlink(&mut self, tuple: &Tuple, kind: Kind, key: u32) {
@@ -142,10 +164,10 @@ impl Tables {
         debug_assert!(removed.is_some(), "a record was not in the index");
     }
 
-    /// Adds a half-open record; `None` when there is no room.
-    pub(super) fn add_half(&mut self, r: &SynRcvd, now: Time) -> Option<u32> {
+    /// Adds a half-open record whose tuple has this hash; `None` when there is no room.
+    pub(super) fn add_half(&mut self, r: &SynRcvd, hash: u64, now: Time) -> Option<u32> {
         let key = self.half.insert(r)?;
-        if !self.link(&r.tuple, Kind::SynRcvd, key) {
+        if self.index.insert(hash, Handle::new(Kind::SynRcvd, key)).is_err() {
             self.half.remove(key);
             return None;
         }
@@ -159,6 +181,17 @@ impl Tables {
         self.half.remove(key);
         self.unlink(&r.tuple, Kind::SynRcvd, key);
         Some(r)
+    }
+
+    /// Lets a connection take the place of the half-open record `half` of its tuple, which has this hash; `None` when
+    /// there is no room, and the record stays.
+    pub(super) fn promote(&mut self, half: u32, hash: u64, c: Conn) -> Option<u32> {
+        let key = self.conns.insert(c)?;
+        let (old, new) = (Handle::new(Kind::SynRcvd, half), Handle::new(Kind::Conn, key));
+        let replaced = self.index.replace(hash, |h| h == old, new);
+        debug_assert!(replaced.is_some(), "a record was not in the index");
+        self.half.remove(half);
+        Some(key)
     }
 
     /// Adds a connection; `None` when there is no room.
@@ -180,6 +213,19 @@ impl Tables {
         Some(c)
     }
 
+    /// Takes a connection out whose place in the index another record is to have: [`Tables::add_wait`], or nobody,
+    /// [`Tables::forget_conn`].
+    pub(super) fn take_conn(&mut self, key: u32) -> Option<Conn> {
+        let c = self.conns.remove(key)?;
+        self.conn_wheel.disarm(key);
+        Some(c)
+    }
+
+    /// Drops the place in the index of a connection that was [taken](Self::take_conn).
+    pub(super) fn forget_conn(&mut self, key: u32, tuple: &Tuple) {
+        self.unlink(tuple, Kind::Conn, key);
+    }
+
     /// Keeps the connection's timer entry at or before its deadline.
     pub(super) fn arm_conn(&mut self, key: u32, deadline: Time) {
         if deadline != Time::NEVER {
@@ -187,15 +233,16 @@ impl Tables {
         }
     }
 
-    /// Holds a `TIME_WAIT` record until `expires`; `false` when there is no room.
+    /// Holds a `TIME_WAIT` record until `expires`, in the place of the connection `conn` that was
+    /// [taken](Self::take_conn) out; `false` when there is no room.
     #[must_use]
-    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time) -> bool {
+    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time, conn: u32) -> bool {
         let Some(key) = self.waits.insert(w, expires) else { return false };
-        let linked = self.link(&w.tuple, Kind::TimeWait, key);
-        if !linked {
-            let _ = self.waits.end(key);
-        }
-        linked
+        let hash = self.hasher.hash(&w.tuple);
+        let (old, new) = (Handle::new(Kind::Conn, conn), Handle::new(Kind::TimeWait, key));
+        let replaced = self.index.replace(hash, |h| h == old, new);
+        debug_assert!(replaced.is_some(), "a record was not in the index");
+        true
     }
 
     /// The record of a key.
@@ -237,25 +284,33 @@ impl Tables {
         self.waits.pop_due(now, out, budget);
     }
 
-    /// Ends a record that was due, unless it was restarted. Returns the record that expired.
-    pub(super) fn expire_wait(&mut self, key: u32, now: Time) -> Option<TimeWait> {
-        let w = self.waits.settle(key, now)?;
-        self.unlink(&w.tuple, Kind::TimeWait, key);
-        Some(w)
+    /// Ends records that were due, but those that were restarted; `expired` hears of each that is gone.
+    ///
+    /// Some are worked on together, so that their cache misses overlap: while the places in the index of one group are
+    /// on their way, the records of the next are asked for.
+    pub(super) fn expire_waits(&mut self, due: &[u32], now: Time, mut expired: impl FnMut(&TimeWait)) {
+        let Self { hasher, index, waits, .. } = self;
+        let mut hashes = [0; TOGETHER];
+        for group in due.chunks(TOGETHER) {
+            for &key in group {
+                waits.prefetch(key);
+            }
+            for (hash, &key) in hashes.iter_mut().zip(group) {
+                *hash = waits.hash(key, hasher);
+                index.prefetch(*hash);
+            }
+            for (&hash, &key) in hashes.iter().zip(group) {
+                let Some(w) = waits.settle(key, now) else { continue };
+                let removed = index.remove(hash, |h| h == Handle::new(Kind::TimeWait, key));
+                debug_assert!(removed.is_some(), "a record was not in the index");
+                expired(&w);
+            }
+        }
     }
 
     /// When the next `TIME_WAIT` record is due, in milliseconds.
     pub(super) fn next_wait_ms(&self) -> Option<u64> {
         self.waits.next_due_ms()
-    }
-}
-
-/// The tuple of the record that a handle names.
-fn tuple_of(half: &HalfTable, conns: &Slab<Conn>, waits: &WaitTable, h: Handle) -> Option<Tuple> {
-    match h.kind() {
-        Kind::SynRcvd => half.tuple(h.key()),
-        Kind::Conn => conns.get(h.key()).map(|c| c.tuple),
-        Kind::TimeWait => waits.get(h.key()).map(|w| w.tuple),
     }
 }
 
