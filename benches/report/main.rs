@@ -255,7 +255,8 @@ fn records(memory: &mut Map<String, Value>) {
 /// Bytes of memory that are resident.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
-    let pages: usize = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("statm has a second number");
+    let pages: usize =
+        statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("statm has a second number");
     pages * 4096
 }
 
@@ -273,8 +274,7 @@ fn shards(rounds: usize) -> Value {
     for n in [1, 2, 4, 8, 16, 32, 64] {
         let boxes = mailboxes(&vec![no_wake(); n]);
         let (boxes, _handles): (Vec<_>, Vec<_>) = boxes.into_iter().unzip();
-        let mut group: Vec<_> =
-            boxes.into_iter().map(|b| Lives::at(Room::with(0), b).populated(0)).collect();
+        let mut group: Vec<_> = boxes.into_iter().map(|b| Lives::at(Room::with(0), b).populated(0)).collect();
         let mut took = Vec::new();
         for _ in 0..rounds {
             for lives in &mut group {

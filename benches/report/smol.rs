@@ -93,8 +93,7 @@ impl Smol {
         let mut set = SocketSet::new(Vec::with_capacity(sockets));
         let handles = (0..sockets)
             .map(|_| {
-                let mut s =
-                    Socket::new(SocketBuffer::new(vec![0; 64]), SocketBuffer::new(vec![0; 64]));
+                let mut s = Socket::new(SocketBuffer::new(vec![0; 64]), SocketBuffer::new(vec![0; 64]));
                 s.set_ack_delay(None);
                 s.listen(PORT).expect("a fresh socket listens");
                 set.add(s)
@@ -130,7 +129,8 @@ impl Smol {
                 for sent in &self.device.sent[..n] {
                     let port = u16::from_be_bytes([sent[22], sent[23]]);
                     let place = u32::from(port - FIRST_PORT) + PORTS - first % PORTS;
-                    iss[(place % PORTS) as usize] = u32::from_be_bytes([sent[24], sent[25], sent[26], sent[27]]);
+                    iss[(place % PORTS) as usize] =
+                        u32::from_be_bytes([sent[24], sent[25], sent[26], sent[27]]);
                 }
             }
         }

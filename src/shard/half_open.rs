@@ -13,13 +13,7 @@ use crate::wire::{Flags, Header, SeqNum, TcpFrame};
 
 impl<P: Port> Shard<P> {
     /// A SYN that belongs to no connection. `iss_floor` is set when it re-opens a pair held in `TIME_WAIT`.
-    pub(super) fn on_syn(
-        &mut self,
-        frame: Frame,
-        seg: &TcpFrame,
-        hash: u64,
-        iss_floor: Option<SeqNum>,
-    ) {
+    pub(super) fn on_syn(&mut self, frame: Frame, seg: &TcpFrame, hash: u64, iss_floor: Option<SeqNum>) {
         let core = &mut self.core;
         let Some(listener) = core.listeners.find(&seg.tuple) else {
             self.answer_closed(frame, seg, ResetCause::ClosedPort);
@@ -143,11 +137,11 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         }
-        let mut conn = Conn::from_half_open(half, half.listener, &core.cfg, &core.secret, core.now);
+        let mut conn = Conn::from_half_open(half, &core.cfg, &core.secret, core.now);
         if half.traced {
             conn.flags.set(ConnFlags::TRACED);
         }
-        match core.tables.promote(key, hash, conn) {
+        match core.tables.promote(key, &half.tuple, hash, conn) {
             Some(key) => self.on_conn(key, frame, seg),
             None => self.port.free(frame),
         }

@@ -132,13 +132,13 @@ impl<P: Port> Shard<P> {
     /// A segment for a connection.
     pub(super) fn on_conn(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
-        let Some(conn) = core.tables.conns.get_mut(key) else {
+        let Some(conn) = core.tables.conns.get(key) else {
             self.port.free(frame);
             return;
         };
         let bytes = self.port.bytes(&frame);
         let payload = bytes.get(usize::from(seg.payload.start)..usize::from(seg.payload.end)).unwrap_or(&[]);
-        let (tuple, traced) = (conn.tuple, conn.flags.has(ConnFlags::TRACED));
+        let (tuple, traced) = (seg.tuple, conn.flags.has(ConnFlags::TRACED));
         if traced {
             // Moves of other connections.
             let _ = core.log.take_recent();
@@ -148,7 +148,7 @@ impl<P: Port> Shard<P> {
                 Happening::Received { header: seg.header, len: payload.len() },
             );
         }
-        let Some(conn) = core.tables.conns.get_mut(key) else { return };
+        let Some(mut conn) = core.tables.conns.live(key) else { return };
         let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
         let verdict = conn.on_segment(&mut env, &seg.header, payload);
         if let Verdict::Accepted(_) = verdict {
@@ -161,6 +161,7 @@ impl<P: Port> Shard<P> {
             Verdict::Dropped(reason) => core.block.counters.drop_frame(reason),
             Verdict::Reset(seq) => {
                 self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
+                self.core.settle(key);
                 return;
             }
             Verdict::Ended => {}
@@ -336,7 +337,7 @@ impl Core {
             IcmpKind::Hard => counters.icmp_hard += 1,
             IcmpKind::Soft => counters.icmp_soft += 1,
         }
-        let Some((key, conn)) = key.and_then(|k| self.tables.conns.get_mut(k).map(|c| (k, c))) else {
+        let Some((key, mut conn)) = key.and_then(|k| self.tables.conns.live(k).map(|c| (k, c))) else {
             return;
         };
         let mut env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
@@ -352,5 +353,6 @@ impl Core {
         if has_effect {
             self.queue(key);
         }
+        self.settle(key);
     }
 }

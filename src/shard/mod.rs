@@ -16,6 +16,7 @@ mod audit;
 pub mod budget;
 pub mod bulk_wheel;
 mod by_hand;
+mod conn_table;
 mod cookies;
 mod deliver;
 mod egress;
@@ -59,7 +60,7 @@ use tables::Tables;
 use trace::Trace;
 
 pub use run::Turn;
-pub use tables::{CONNECTION_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
+pub use tables::{CONNECTION_BYTES, FLIGHT_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
 
 /// Connections that a service may resume in one call: a proxy resumes one. Higher: memory for nothing; lower: what is
 /// beyond is not resumed.
@@ -279,6 +280,12 @@ impl<P: Port> Shard<P> {
     #[must_use]
     pub fn chunks_used(&self) -> usize {
         self.core.pool.used()
+    }
+
+    /// Flights lent to connections.
+    #[must_use]
+    pub fn flights_lent(&self) -> usize {
+        self.core.tables.conns.flights()
     }
 
     /// Whether the loop is to end.

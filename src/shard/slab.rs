@@ -128,6 +128,14 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The first number from `from` on that is in use.
+    #[must_use]
+    pub fn next_key(&self, from: u32) -> Option<u32> {
+        let slots = self.slots.get(from as usize..)?;
+        let at = slots.iter().position(|s| matches!(s, Slot::Used(_)))?;
+        Some(from + at as u32)
+    }
+
     /// A page of a listing: what is held of the `max` numbers from `from` on, and the number at which the next page
     /// begins, `None` after the last. Bounded by the numbers looked at, not by those found, so that a sparse
     /// table stalls nobody. A value that stays is seen exactly once over all pages.
@@ -218,6 +226,8 @@ mod tests {
                     prop_assert_eq!(s.get(k), model.get(&k));
                 }
             }
+            let keys = std::iter::successors(s.next_key(0), |&k| s.next_key(k + 1));
+            prop_assert_eq!(keys.collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
             let mut seen = Vec::new();
             let mut from = Some(0);
             while let Some(at) = from {

@@ -3,15 +3,14 @@
 //! | record | slab | timers |
 //! |---|---|---|
 //! | [`SynRcvd`] | `half`, packed | wheels of its own, in [`HalfTable`]: the SYN-ACK's retransmission |
-//! | [`Conn`] | `conns` | [`TimerWheel`], lazily armed: one entry at the earliest deadline |
+//! | [`Conn`] | `conns`, packed | wheels of its own, in [`ConnTable`], lazily armed: one entry at the earliest deadline |
 //! | [`TimeWait`] | `waits`, packed | a bulk wheel of its own, in [`WaitTable`] |
 
 use super::Capacity;
+use super::conn_table::{self, ConnTable};
 use super::half_table::{self, HalfTable};
 use super::index::{Handle, Index, Kind, TupleHasher};
-use super::slab::Slab;
 use super::wait_table::{self, WaitTable};
-use super::wheel::TimerWheel;
 use crate::tcp::conn::Conn;
 use crate::tcp::syn_rcvd::{SYN_ACK_RTO, SynRcvd};
 use crate::tcp::time_wait::TimeWait;
@@ -36,14 +35,20 @@ const fn all_in(record: usize, beside: usize) -> usize {
 /// Bytes a half-open connection takes, IPv4 and IPv6: record, index, wheel.
 pub const HALF_OPEN_BYTES: [usize; 2] =
     [all_in(half_table::RECORD_BYTES[0], INDEX + TIMER), all_in(half_table::RECORD_BYTES[1], INDEX + TIMER)];
-/// Bytes a connection takes, without its buffers: record, index, wheel, queues.
-pub const CONNECTION_BYTES: usize = all_in(Slab::<Conn>::RECORD_BYTES, INDEX + TIMER + QUEUES);
+/// Bytes a connection takes at rest, IPv4 and IPv6: record, index, wheel, queues.
+pub const CONNECTION_BYTES: [usize; 2] = [
+    all_in(conn_table::RECORD_BYTES[0], INDEX + TIMER + QUEUES),
+    all_in(conn_table::RECORD_BYTES[1], INDEX + TIMER + QUEUES),
+];
+/// Bytes more, and chunks beside, while a connection sends, keeps what arrived, or lingers.
+pub const FLIGHT_BYTES: usize = conn_table::FLIGHT_BYTES;
 /// Bytes a connection in `TIME_WAIT` takes, IPv4 and IPv6: record, index, wheel.
 pub const TIME_WAIT_BYTES: [usize; 2] =
     [all_in(wait_table::RECORD_BYTES[0], INDEX + BULK), all_in(wait_table::RECORD_BYTES[1], INDEX + BULK)];
 
 // What was promised (ARCHITECTURE.md, "Three records").
 const _: () = assert!(TIME_WAIT_BYTES[0] <= 40 && TIME_WAIT_BYTES[1] <= 64);
+const _: () = assert!(CONNECTION_BYTES[0] <= 256 && CONNECTION_BYTES[1] <= 288);
 const _: () = assert!(HALF_OPEN_BYTES[0] <= 64 && HALF_OPEN_BYTES[1] <= 96);
 
 /// Records that expire together: as many misses as a core has in flight, and some to spare.
@@ -67,20 +72,17 @@ pub(super) struct Tables {
     hasher: TupleHasher,
     index: Index,
     pub(super) half: HalfTable,
-    pub(super) conns: Slab<Conn>,
-    pub(super) conn_wheel: TimerWheel,
+    pub(super) conns: ConnTable,
     pub(super) waits: WaitTable,
 }
 
 impl Tables {
     pub(super) fn new(c: &Capacity, key: (u64, u64), time_wait: Duration, now: Time) -> Self {
-        let ms = now.millis();
         Self {
             hasher: TupleHasher::new(key.0, key.1),
             index: Index::new(c.connections + c.half_open + c.time_wait),
             half: HalfTable::new(c.half_open, now),
-            conns: Slab::new(c.connections),
-            conn_wheel: TimerWheel::new(c.connections, ms),
+            conns: ConnTable::new(c.connections, now),
             waits: WaitTable::new(c.time_wait, time_wait, now),
         }
     }
@@ -97,7 +99,7 @@ impl Tables {
 
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.
     pub(super) fn timers(&self) -> usize {
-        self.half.timers() + self.conn_wheel.len() + self.waits.held()
+        self.half.timers() + self.conns.timers() + self.waits.held()
     }
 
     /// `TIME_WAIT` records held.
@@ -122,10 +124,7 @@ impl Tables {
         let Some(h) = self.index.first(hash) else { return };
         match h.kind() {
             Kind::SynRcvd => self.half.prefetch(h.key()),
-            Kind::Conn => {
-                self.conns.prefetch(h.key());
-                self.conn_wheel.prefetch(h.key());
-            }
+            Kind::Conn => self.conns.prefetch(h.key()),
             Kind::TimeWait => self.waits.prefetch(h.key()),
         }
     }
@@ -147,7 +146,7 @@ impl Tables {
     fn is_of(&self, h: Handle, tuple: &Tuple) -> bool {
         match h.kind() {
             Kind::SynRcvd => self.half.holds(h.key(), tuple),
-            Kind::Conn => self.conns.get(h.key()).is_some_and(|c| c.tuple == *tuple),
+            Kind::Conn => self.conns.holds(h.key(), tuple),
             Kind::TimeWait => self.waits.holds(h.key(), tuple),
         }
     }
@@ -185,8 +184,8 @@ impl Tables {
 
     /// Lets a connection take the place of the half-open record `half` of its tuple, which has this hash; `None` when
     /// there is no room, and the record stays.
-    pub(super) fn promote(&mut self, half: u32, hash: u64, c: Conn) -> Option<u32> {
-        let key = self.conns.insert(c)?;
+    pub(super) fn promote(&mut self, half: u32, tuple: &Tuple, hash: u64, c: Conn) -> Option<u32> {
+        let key = self.conns.insert(tuple, c)?;
         let (old, new) = (Handle::new(Kind::SynRcvd, half), Handle::new(Kind::Conn, key));
         let replaced = self.index.replace(hash, |h| h == old, new);
         debug_assert!(replaced.is_some(), "a record was not in the index");
@@ -195,46 +194,22 @@ impl Tables {
     }
 
     /// Adds a connection; `None` when there is no room.
-    pub(super) fn add_conn(&mut self, c: Conn) -> Option<u32> {
-        let tuple = c.tuple;
-        let key = self.conns.insert(c)?;
-        if !self.link(&tuple, Kind::Conn, key) {
+    pub(super) fn add_conn(&mut self, tuple: &Tuple, c: Conn) -> Option<u32> {
+        let key = self.conns.insert(tuple, c)?;
+        if !self.link(tuple, Kind::Conn, key) {
             self.conns.remove(key);
             return None;
         }
         Some(key)
     }
 
-    /// Takes a connection out.
-    pub(super) fn remove_conn(&mut self, key: u32) -> Option<Conn> {
-        let c = self.conns.remove(key)?;
-        self.conn_wheel.disarm(key);
-        self.unlink(&c.tuple, Kind::Conn, key);
-        Some(c)
-    }
-
-    /// Takes a connection out whose place in the index another record is to have: [`Tables::add_wait`], or nobody,
-    /// [`Tables::forget_conn`].
-    pub(super) fn take_conn(&mut self, key: u32) -> Option<Conn> {
-        let c = self.conns.remove(key)?;
-        self.conn_wheel.disarm(key);
-        Some(c)
-    }
-
-    /// Drops the place in the index of a connection that was [taken](Self::take_conn).
+    /// Drops the place in the index of a connection that was taken out of its table.
     pub(super) fn forget_conn(&mut self, key: u32, tuple: &Tuple) {
         self.unlink(tuple, Kind::Conn, key);
     }
 
-    /// Keeps the connection's timer entry at or before its deadline.
-    pub(super) fn arm_conn(&mut self, key: u32, deadline: Time) {
-        if deadline != Time::NEVER {
-            self.conn_wheel.arm_earlier(key, ceil_ms(deadline));
-        }
-    }
-
-    /// Holds a `TIME_WAIT` record until `expires`, in the place of the connection `conn` that was
-    /// [taken](Self::take_conn) out; `false` when there is no room.
+    /// Holds a `TIME_WAIT` record until `expires`, in the place in the index of the connection `conn`, which was taken out;
+    /// `false` when there is no room.
     #[must_use]
     pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time, conn: u32) -> bool {
         let Some(key) = self.waits.insert(w, expires) else { return false };
@@ -243,6 +218,12 @@ impl Tables {
         let replaced = self.index.replace(hash, |h| h == old, new);
         debug_assert!(replaced.is_some(), "a record was not in the index");
         true
+    }
+
+    /// Holds a record that no connection leaves behind.
+    #[cfg(test)]
+    pub(super) fn add_lone_wait(&mut self, w: &TimeWait, expires: Time) -> bool {
+        self.waits.insert(w, expires).is_some_and(|key| self.link(&w.tuple, Kind::TimeWait, key))
     }
 
     /// The record of a key.
@@ -328,7 +309,8 @@ mod tests {
     #[test]
     fn records_take_the_bytes_that_are_written_down() {
         assert_eq!(half_table::RECORD_BYTES, [44, 76], "half-open");
-        assert_eq!(Slab::<Conn>::RECORD_BYTES, 528, "connection");
+        assert_eq!(conn_table::RECORD_BYTES, [228, 252], "connection at rest");
+        assert_eq!(CONNECTION_BYTES, [256, 280], "the same with what goes with it");
         assert_eq!(wait_table::RECORD_BYTES, [28, 52], "TIME_WAIT");
     }
 }

@@ -38,12 +38,12 @@ impl<P: Port> Shard<P> {
 
     fn conn_timers(&mut self, ms: u64) -> bool {
         self.due.clear();
-        self.core.tables.conn_wheel.advance(ms, CONN_BUDGET, &mut self.due);
+        self.core.tables.conns.pop_due(ms, &mut self.due, CONN_BUDGET);
         let due = std::mem::take(&mut self.due);
         for &key in &due {
             let core = &mut self.core;
-            let Some(conn) = core.tables.conns.get_mut(key) else { continue };
-            let (tuple, traced) = (conn.tuple, conn.flags.has(ConnFlags::TRACED));
+            let Some(mut conn) = core.tables.conns.live(key) else { continue };
+            let (tuple, traced) = (conn.tuple(), conn.flags.has(ConnFlags::TRACED));
             if traced {
                 let _ = core.log.take_recent();
             }
@@ -96,6 +96,6 @@ impl<P: Port> Shard<P> {
     pub(super) fn next_timer_ms(&self) -> Option<u64> {
         let t = &self.core.tables;
         let ms = self.core.now.millis();
-        [t.conn_wheel.next_due_ms(ms), t.half.next_due_ms(ms), t.next_wait_ms()].into_iter().flatten().min()
+        [t.conns.next_due_ms(ms), t.half.next_due_ms(ms), t.next_wait_ms()].into_iter().flatten().min()
     }
 }

@@ -14,12 +14,12 @@ impl<P: Port> Shard<P> {
     /// stays.
     pub(super) fn enter_time_wait(&mut self, key: u32) {
         let core = &mut self.core;
-        let Some(mut conn) = core.tables.take_conn(key) else { return };
-        let record = conn.close_record(core.now);
+        let Some(conn) = core.tables.conns.live(key) else { return };
         let wait = TimeWait::new(&conn);
-        core.report_close(&mut conn, &record);
         // 2MSL runs from when the state was entered, which is earlier if the service had still to read.
         let expires = (conn.state_since() + core.cfg.time_wait).max(core.now);
+        let Some(ended) = core.take_out(key) else { return };
+        core.report_close(&ended);
         if !core.tables.add_wait(&wait, expires, key) {
             core.evict_oldest();
             if !core.tables.add_wait(&wait, expires, key) {

@@ -84,13 +84,7 @@ impl ChunkPool {
             .filter(|&n| n < NONE)
             .expect("a chunk pool holds fewer than 2^32 - 1 chunks");
         let size = chunks.checked_mul(CHUNK_BYTES).expect("the pool's size fits in usize");
-        Self {
-            bytes: memory::zeroed(size),
-            meta: Vec::with_capacity(chunks),
-            total,
-            used: 0,
-            free: NONE,
-        }
+        Self { bytes: memory::zeroed(size), meta: Vec::with_capacity(chunks), total, used: 0, free: NONE }
     }
 
     /// Chunks lent at the moment.

@@ -7,7 +7,7 @@
 //!
 //! What is learnt holds for the connection alone: there is no cache of paths that a forgery could poison for others.
 
-use super::conn::{Conn, Env};
+use super::conn::{Env, Live};
 use super::record::{Cause, ClosePath};
 use super::recovery::Undo;
 use super::state::{Event, State};
@@ -37,19 +37,13 @@ const BLACK_HOLE_TIMEOUTS: u8 = 3;
 /// Options beside the payload that the packet of a quoted segment can have had, in bytes.
 const MOST_OPTIONS: u32 = 40;
 
-impl Conn {
-    /// Largest payload plus options of a segment now.
-    #[must_use]
-    pub const fn mss(&self) -> u16 {
-        self.mss
-    }
-
+impl Live<'_> {
     fn headers(&self) -> u16 {
-        if self.tuple.is_v4() { 40 } else { 60 }
+        if self.is_v4() { 40 } else { 60 }
     }
 
     fn floor(&self) -> u16 {
-        if self.tuple.is_v4() { V4_FLOOR } else { V6_FLOOR }
+        if self.is_v4() { V4_FLOOR } else { V6_FLOOR }
     }
 
     /// A router could not pass on the segment at `seq`, which is in flight; `mtu` is what it says its next link takes, 0
@@ -62,9 +56,9 @@ impl Conn {
         }
         let size = self.mss + self.headers();
         let mtu = match u16::try_from(mtu) {
-            Ok(0) if self.tuple.is_v4() => PLATEAUS.iter().copied().find(|&p| p < size).unwrap_or(size),
-            Ok(m) if self.tuple.is_v4() && u32::from(m) < V4_LEAST => return false,
-            Ok(m) if !self.tuple.is_v4() && m < V6_FLOOR => return false,
+            Ok(0) if self.is_v4() => PLATEAUS.iter().copied().find(|&p| p < size).unwrap_or(size),
+            Ok(m) if self.is_v4() && u32::from(m) < V4_LEAST => return false,
+            Ok(m) if !self.is_v4() && m < V6_FLOOR => return false,
             Ok(m) => m.max(self.floor()),
             Err(_) => return false,
         };
@@ -82,9 +76,9 @@ impl Conn {
     pub(super) fn suspect_black_hole(&mut self, env: &mut Env<'_>) {
         let size = self.mss + self.headers();
         // Timestamps may take 12 of it.
-        let full = self.sndbuf.len().min(self.in_flight() as usize) + 12 >= usize::from(self.mss);
+        let full = self.flight.sndbuf.len().min(self.in_flight() as usize) + 12 >= usize::from(self.mss);
         // Who closes the window answers; who agreed on no more than what every IPv6 link carries knows of a narrow one.
-        let suspicious = self.snd_wnd > 0 && self.mss_agreed + self.headers() > V6_FLOOR;
+        let suspicious = self.snd_wnd > 0 && self.flight.mss_agreed + self.headers() > V6_FLOOR;
         if !full || !suspicious || self.rtt.timeouts() < BLACK_HOLE_TIMEOUTS {
             return;
         }
@@ -98,17 +92,17 @@ impl Conn {
     /// Segments of packets of `mtu` bytes from now on, and everything in flight again.
     fn shrink(&mut self, env: &mut Env<'_>, mtu: u16) {
         self.mss = mtu.saturating_sub(self.headers()).max(super::config::MIN_MSS).min(self.mss);
-        self.raise_at = env.now + RAISE_AFTER;
-        self.congestion.set_mss(self.mss);
+        self.flight.raise_at = env.now + RAISE_AFTER;
+        self.flight.congestion.set_mss(self.mss);
         // What is sent again for its size is no loss, and its duplicates mean none.
         self.lose_all(env, Undo::default());
     }
 
     /// Ten minutes have passed: the negotiated size is tried again.
     pub(super) fn try_larger(&mut self) {
-        self.raise_at = Time::NEVER;
-        self.mss = self.mss_agreed;
-        self.congestion.set_mss(self.mss);
+        self.flight.raise_at = Time::NEVER;
+        self.mss = self.flight.mss_agreed;
+        self.flight.congestion.set_mss(self.mss);
     }
 
     /// A hard ICMP error about our SYN: nobody is there. It ends an attempt to open, as RFC 1122 §4.2.3.9 has it; a

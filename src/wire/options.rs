@@ -145,7 +145,8 @@ pub(crate) fn words(options: &Options, to: &mut [u32; MAX_OPTION_WORDS]) -> usiz
         w.put(word(MSS, MSS_LEN as u8, mss));
     }
     if let Some(ts) = options.timestamps {
-        let before = if options.sack_permitted { (SACK_PERMITTED, SACK_PERMITTED_LEN as u8) } else { (NOP, NOP) };
+        let before =
+            if options.sack_permitted { (SACK_PERMITTED, SACK_PERMITTED_LEN as u8) } else { (NOP, NOP) };
         w.put(word(before.0, before.1, u16::from_be_bytes([TIMESTAMPS, TIMESTAMPS_LEN as u8])));
         w.put(ts.val);
         w.put(ts.ecr);

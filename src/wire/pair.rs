@@ -33,6 +33,32 @@ pub struct Pair6 {
     remote_port: u16,
 }
 
+/// The pair of a record, in whichever width it lies.
+#[derive(Clone, Copy, Debug)]
+pub enum PairRef<'a> {
+    /// Over IPv4.
+    Narrow(&'a Pair4),
+    /// Over IPv6.
+    Wide(&'a Pair6),
+}
+
+impl PairRef<'_> {
+    /// The tuple.
+    #[must_use]
+    pub fn tuple(self) -> Tuple {
+        match self {
+            Self::Narrow(p) => p.tuple(),
+            Self::Wide(p) => p.tuple(),
+        }
+    }
+
+    /// Whether it is one of IPv4.
+    #[must_use]
+    pub const fn is_v4(self) -> bool {
+        matches!(self, Self::Narrow(_))
+    }
+}
+
 const _: () = assert!(size_of::<Pair4>() == 12 && size_of::<Pair6>() == 36);
 
 impl Pair for Pair4 {

@@ -32,6 +32,7 @@ mod script;
 mod words;
 
 mod abuse;
+mod at_rest;
 mod closing;
 mod closing_ends;
 mod closing_limits;
