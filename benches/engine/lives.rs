@@ -25,6 +25,9 @@ pub const CONCURRENT: u32 = 4096;
 /// How long `TIME_WAIT` lasts.
 pub const TWO_MSL: Duration = Duration::from_secs(60);
 
+/// Steps of the longest life.
+const STEPS: usize = 6;
+
 /// Bytes of a data segment.
 const PAYLOAD: usize = 100;
 
@@ -48,6 +51,8 @@ pub enum Life {
     PeerCloses,
     /// The same after a data segment, which the service takes.
     PeerSendsAndCloses,
+    /// The same after two data segments in the wrong order.
+    PeerSendsOutOfOrder,
 }
 
 /// What comes in, in order.
@@ -55,6 +60,7 @@ pub enum Life {
 pub enum Step {
     Syn,
     Ack,
+    Later,
     Data,
     AckOfFin,
     Fin,
@@ -63,12 +69,13 @@ pub enum Step {
 
 impl Life {
     pub const fn steps(self) -> &'static [Step] {
-        use Step::{Ack, AckOfFin, Data, Fin, LastAck, Syn};
+        use Step::{Ack, AckOfFin, Data, Fin, LastAck, Later, Syn};
         match self {
             Self::WeClose => &[Syn, Ack, Fin],
             Self::WeCloseApart => &[Syn, Ack, AckOfFin, Fin],
             Self::PeerCloses => &[Syn, Ack, Fin, LastAck],
             Self::PeerSendsAndCloses => &[Syn, Ack, Data, Fin, LastAck],
+            Self::PeerSendsOutOfOrder => &[Syn, Ack, Later, Data, Fin, LastAck],
         }
     }
 
@@ -76,19 +83,38 @@ impl Life {
         matches!(self, Self::WeClose | Self::WeCloseApart)
     }
 
+    /// Bytes that the peer sends.
+    const fn bytes(self) -> usize {
+        match self {
+            Self::WeClose | Self::WeCloseApart | Self::PeerCloses => 0,
+            Self::PeerSendsAndCloses => PAYLOAD,
+            Self::PeerSendsOutOfOrder => 2 * PAYLOAD,
+        }
+    }
+
     /// Segments that a life draws from the shard.
     const fn answers(self) -> u64 {
-        if self.we_close() { 3 } else { 2 }
+        match self {
+            Self::WeClose | Self::WeCloseApart => 3,
+            Self::PeerCloses | Self::PeerSendsAndCloses => 2,
+            // What is missing is said at once, and so is that it came.
+            Self::PeerSendsOutOfOrder => 4,
+        }
     }
 }
 
 /// Closes at once, or after the peer.
 struct Closer {
     first: bool,
+    /// Takes memory for each connection, as no service should.
+    hoards: bool,
 }
 
 impl Service for Closer {
     fn opened(&mut self, cx: &mut dyn Context) {
+        if self.hoards {
+            drop(std::hint::black_box(vec![0u8; 64]));
+        }
         if self.first {
             cx.close();
         }
@@ -109,6 +135,7 @@ pub struct Room {
     pub connections: usize,
     pub half_open: usize,
     pub v4: bool,
+    pub hoards: bool,
 }
 
 impl Room {
@@ -116,7 +143,7 @@ impl Room {
     pub const fn with(residents: usize) -> Self {
         let round = 4 * CONCURRENT as usize;
         // One round more: records enter before the oldest expire.
-        Self { time_wait: residents + round, connections: round, half_open: round, v4: true }
+        Self { time_wait: residents + round, connections: round, half_open: round, v4: true, hoards: false }
     }
 }
 
@@ -135,7 +162,7 @@ pub struct Lives {
     v4: bool,
     reel: Reel,
     /// Time of each step of the present round.
-    pub took: [Duration; 5],
+    pub took: [Duration; STEPS],
 }
 
 impl Lives {
@@ -151,7 +178,7 @@ impl Lives {
         let any = if room.v4 { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
         let listener = |port, first| Listener {
             endpoints: vec![Endpoint::new(any, port)],
-            service: Box::new(Closer { first }),
+            service: Box::new(Closer { first, hoards: room.hoards }),
         };
         let shard = Shard::new(Parts {
             port: ReplayPort::new(finwheel::port::BURST),
@@ -183,8 +210,8 @@ impl Lives {
             next: 0,
             idle: 0,
             v4: room.v4,
-            reel: Reel::with_capacity(CONCURRENT as usize, CONCURRENT as usize * 96),
-            took: [Duration::ZERO; 5],
+            reel: Reel::with_capacity(CONCURRENT as usize, CONCURRENT as usize * (96 + PAYLOAD)),
+            took: [Duration::ZERO; STEPS],
         }
     }
 
@@ -239,7 +266,44 @@ impl Lives {
         self.reel = reel;
     }
 
+    /// [`CONCURRENT`] lives in which our FIN is lost and sent again when its time has come.
+    pub fn round_with_a_lost_fin(&mut self) {
+        let before = self.counters().retransmissions.iter().sum::<u64>();
+        let (first, begun, life) = (self.next, self.now, Life::WeCloseApart);
+        self.next += CONCURRENT;
+        for &step in life.steps() {
+            if step == Step::AckOfFin {
+                self.wait(Duration::from_secs(2));
+            }
+            self.prepare(first, CONCURRENT, begun, life, step);
+            let _ = self.play(|_| ());
+            self.now += Duration::from_micros(10);
+        }
+        let again = self.counters().retransmissions.iter().sum::<u64>() - before;
+        assert!(again >= u64::from(CONCURRENT), "{again} retransmissions");
+        assert_eq!(self.shard.live(), self.idle, "every connection is closed");
+        self.now += self.step;
+    }
+
+    /// Time passes without a frame.
+    fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.now += Duration::from_millis(1);
+            while self.shard.turn(self.now).expect("a replay port does not fail").worked {}
+        }
+    }
+
+    /// The first steps of [`CONCURRENT`] lives, for which the shard is left as it is then: to be used no more.
+    pub fn begin(&mut self, life: Life, steps: usize) {
+        for &step in &life.steps()[..steps] {
+            self.prepare(0, CONCURRENT, self.now, life, step);
+            let _ = self.play(|_| ());
+        }
+    }
+
     /// Plays the reel; `after` hears how long each turn took.
+    #[inline(never)]
     fn play(&mut self, mut after: impl FnMut(Duration)) -> Duration {
         let empty = self.shard.port_mut().load(std::mem::take(&mut self.reel));
         let begun = Instant::now();
@@ -267,7 +331,7 @@ impl Lives {
         let before = self.answers();
         let (first, begun) = (self.next, self.now);
         self.next += CONCURRENT;
-        self.took = [Duration::ZERO; 5];
+        self.took = [Duration::ZERO; STEPS];
         for (i, &step) in life.steps().iter().enumerate() {
             self.prepare(first, CONCURRENT, begun, life, step);
             self.took[i] = self.play(&mut after);
@@ -378,7 +442,7 @@ pub fn peer_frame(
         window: 502,
         options: ts(val, echoed),
     };
-    let sent = 1 + if life == Life::PeerSendsAndCloses { PAYLOAD as u32 } else { 0 };
+    let sent = 1 + life.bytes() as u32;
     let of_fin = if life.we_close() { 2 } else { 1 };
     let (header, payload) = match step {
         Step::Syn => {
@@ -387,6 +451,7 @@ pub fn peer_frame(
             (Header { seq: IRS, ack: SeqNum::new(0), flags: Flags::SYN, window: 64_240, options }, 0)
         }
         Step::Ack => (header(1, 1, Flags::ACK, 2), 0),
+        Step::Later => (header(1 + PAYLOAD as u32, 1, Flags::PSH | Flags::ACK, 3), PAYLOAD),
         Step::Data => (header(1, 1, Flags::PSH | Flags::ACK, 3), PAYLOAD),
         Step::AckOfFin => (header(1, 2, Flags::ACK, 3), 0),
         Step::Fin => (header(sent, of_fin, Flags::FIN | Flags::ACK, 4), 0),

@@ -208,6 +208,7 @@ fn segments(lives: &mut Lives, rounds: usize) -> Value {
     let name = |step: &Step| match step {
         Step::Syn => "syn",
         Step::Ack => "ack",
+        Step::Later => "out_of_order",
         Step::Data => "data",
         Step::AckOfFin => "ack_of_fin",
         Step::Fin => "fin",
@@ -222,7 +223,7 @@ fn segments(lives: &mut Lives, rounds: usize) -> Value {
 
 /// Bytes of resident memory that a record takes, by kind: of a shard that is filled, divided by their number.
 fn records(memory: &mut Map<String, Value>) {
-    let none = Room { time_wait: 0, connections: 1 << 14, half_open: 1 << 14, v4: true };
+    let none = Room { time_wait: 0, ..Room::with(0) };
     let mut fill = |name: &str, room: Room, act: &mut dyn FnMut(&mut Lives) -> usize| {
         let mut empty = Lives::new(none);
         // What every shard has touched once it has worked: its chunk of buffers, frames, the code itself.

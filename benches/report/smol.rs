@@ -150,7 +150,9 @@ impl Smol {
     fn serve(&mut self, life: Life, step: Step) {
         let closes = match (life, step) {
             (Life::WeClose | Life::WeCloseApart, Step::Ack) => State::Established,
-            (Life::PeerCloses | Life::PeerSendsAndCloses, Step::Fin) => State::CloseWait,
+            (Life::PeerCloses | Life::PeerSendsAndCloses | Life::PeerSendsOutOfOrder, Step::Fin) => {
+                State::CloseWait
+            }
             _ => State::Closed,
         };
         let ends = step == *life.steps().last().expect("a life has steps");
