@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what finwheel's build, demo and tests need is there.
 #
-#   scripts/setup.sh [build|demo|test]     (default: test, which includes the two before it)
+#   scripts/setup.sh [build|demo|test|bench]     (default: test, which includes the two before it)
 #
 # What is missing is installed when it can be (root, apt-get); otherwise it is named, with the command that installs
 # it, and the exit code is 1. Nothing is ever removed or upgraded, no service is started, and when everything is
@@ -58,6 +58,13 @@ socat           cmd socat
 tcpdump         cmd tcpdump
 tshark          cmd tshark
 liblwip-dev     header lwip/lwip/tcpip.h
+LIST
+}
+
+# Counting instructions (`cargo bench --bench instructions`).
+bench_needs() {
+    cat <<'LIST'
+valgrind        cmd valgrind
 LIST
 }
 
@@ -163,7 +170,8 @@ main() {
             mapfile -t packages < <({ build_needs; demo_needs; test_needs; } | missing)
             mapfile -t extra < <(missing_extracted)
             ;;
-        *) echo "usage: scripts/setup.sh [build|demo|test]" >&2; exit 2 ;;
+        bench) mapfile -t packages < <({ build_needs; bench_needs; } | missing) ;;
+        *) echo "usage: scripts/setup.sh [build|demo|test|bench]" >&2; exit 2 ;;
     esac
     wanted=("${packages[@]}" "${extra[@]}")
     if [ ${#wanted[@]} -gt 0 ] && ! may_install; then
