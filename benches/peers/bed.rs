@@ -1,7 +1,7 @@
 //! The test bed: one veth, the kernel's reception of each end in a thread on that end's core, and processes on cores.
 
 use anyhow::{Context as _, Result, bail};
-use finwheel::rig::{CLIENT_INTERFACE, Namespace, Rig, RigConfig, SERVER_INTERFACE};
+use finwheel::rig::{CLIENT_INTERFACE, Cleaner, Namespace, Rig, RigConfig, SERVER_INTERFACE};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -50,6 +50,14 @@ pub fn kill_children() {
     }
 }
 
+/// The namespaces of this process, for the same.
+static RIGS: Mutex<Vec<Cleaner>> = Mutex::new(Vec::new());
+
+/// Takes the namespaces away, for a process that ends without unwinding.
+pub fn clean_rigs() {
+    RIGS.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Cleaner::clean);
+}
+
 /// Puts a thread, by its number, or the calling one by 0, on cores.
 fn pin(pid: Pid, cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
@@ -71,6 +79,7 @@ impl Bed {
     /// Makes one with so many queues; queue *n* of either end is received on that end's *n*-th core.
     pub fn new(queues: u32, server: &[usize], client: &[usize]) -> Result<Self> {
         let rig = Rig::new(RigConfig::with_queues(queues))?;
+        RIGS.lock().unwrap_or_else(PoisonError::into_inner).push(rig.cleaner());
         let napi = rig.threaded_napi()?;
         for (threads, cores) in napi.iter().zip([server, client]) {
             if threads.len() != cores.len() {
@@ -116,11 +125,6 @@ impl Bed {
     /// The threads that receive at the server's end.
     pub fn server_napi(&self) -> &[Pid] {
         &self.napi[0]
-    }
-
-    /// Puts everything that receives on one core.
-    pub fn gather(&self, core: usize) -> Result<()> {
-        self.napi.iter().flatten().try_for_each(|&thread| pin(thread, &[core]))
     }
 
     /// A source network of 1022 addresses that was not used yet.
