@@ -102,10 +102,10 @@ impl Bed {
             ("net/ipv4/tcp_max_syn_backlog", "65535"),
             // Beyond it the kernel forgets TIME_WAIT records early, which is less work than is asked of everybody.
             ("net/ipv4/tcp_max_tw_buckets", "4000000"),
-            // Without the timers of a pacing one.
-            ("net/ipv4/tcp_congestion_control", "cubic"),
+            // Without the timers of one that paces; this is the one that every namespace may take.
+            ("net/ipv4/tcp_congestion_control", "reno"),
         ] {
-            ns.sysctl(key, value)?;
+            ns.sysctl(key, value).with_context(|| format!("setting {key} to {value}"))?;
         }
         let via = self.rig.client_v4().context("the rig has an IPv4 address")?.to_string();
         run(ns.command("ip"), &["route", "add", SOURCES, "via", &via])?;

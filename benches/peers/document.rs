@@ -119,7 +119,7 @@ fn peers(out: &mut String, f: &Figures<'_>) {
          runs in a thread on that end's core (threaded NAPI), so that it is charged to whom it is for. The servers take \
          turns at the same address, {} turns each, and the medians count; in brackets the least and the most. \
          nginx: one worker, `return 200`, `reuseport`, `deferred`, no keep-alive, no log; epoll: accept, read, write, \
-         close, in one thread, and nothing else. Both with `cubic`, long accept queues and room for every `TIME_WAIT`.\n\n\
+         close, in one thread, and nothing else. Both with `reno`, long accept queues and room for every `TIME_WAIT`.\n\n\
          | | finwheel | nginx | epoll |\n|---|---|---|---|\n",
         f.show("veth.finwheel.rounds", Unit::Count)
     );
