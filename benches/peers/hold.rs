@@ -64,15 +64,16 @@ fn watch(bed: &Bed, server: &mut Server, client: &mut Client, state: &str, count
     let mut first = None;
     let (mut most, mut client_rss) = (0, 0);
     loop {
+        // Asked before the population: what it did last is then counted there.
+        let running = client.process().ended()?.is_none();
+        if running {
+            client_rss = client_rss.max(most_resident(client.process().id()).unwrap_or(0));
+        }
         let n = population(bed, state)?;
         if n > 0 {
             first.get_or_insert_with(Instant::now);
         }
         most = most.max(n);
-        let running = client.process().ended()?.is_none();
-        if running {
-            client_rss = client_rss.max(most_resident(client.process().id()).unwrap_or(0));
-        }
         // A few may have failed, and then it ends here, once the client says so.
         let all = n >= count || (!running && n as f64 >= count as f64 * ENOUGH);
         if all {
