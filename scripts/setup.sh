@@ -18,6 +18,7 @@ export PATH="$PWD/$tools:$PATH:/usr/sbin:/sbin"
 # from; headers and libraries are looked up where the compiler looks.
 #   cmd NAME      a program
 #   header NAME   a C header
+#   file PATH     a file
 #   lib NAME      a shared library the dynamic linker knows
 build_needs() {
     cat <<'LIST'
@@ -58,6 +59,10 @@ socat           cmd socat
 tcpdump         cmd tcpdump
 tshark          cmd tshark
 liblwip-dev     header lwip/lwip/tcpip.h
+chromium        cmd chromium
+chromium-driver cmd chromedriver
+fonts-dejavu-core file /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
+netsniff-ng     cmd trafgen
 LIST
 }
 
@@ -91,6 +96,7 @@ there() {
         cmd) command -v "$2" >/dev/null ;;
         header) header "$2" ;;
         lib) ldconfig -p | grep -qF "$2 " ;;
+        file) [ -e "$2" ] ;;
         libclang) libclang ;;
         *) echo "setup: unknown kind of need: $1" >&2; exit 2 ;;
     esac

@@ -229,6 +229,8 @@ impl Live<'_> {
         if self.duplicates < DUPLICATE_ACKS {
             self.duplicates += 1;
             self.flags.set(ConnFlags::ACK_NOW);
+        } else {
+            env.log.refused_answers.update(|n| n + 1);
         }
     }
 
@@ -306,6 +308,8 @@ impl Live<'_> {
         if self.challenges < env.cfg.challenge_acks {
             self.challenges += 1;
             self.flags.set(ConnFlags::ACK_NOW | ConnFlags::CHALLENGE);
+        } else {
+            env.log.refused_answers.update(|n| n + 1);
         }
     }
 
