@@ -58,9 +58,12 @@ check: ## Format, lints and documentation, all without a warning.
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
-bench: ## Run the benches.
-	@scripts/setup.sh build
-	cargo bench
+# QUICK=1: short turns and small populations, the same keys in under three minutes; docs/benchmarks.md is left alone.
+bench: ## Measure the engine, and finwheel beside nginx; writes docs/benchmarks.md (root; QUICK=1 for a short run).
+	@scripts/setup.sh bench
+	@rm -rf $(TARGET)/bench/parts
+	cargo bench --bench report
+	cargo bench --bench peers -- --out $(TARGET)/bench $(if $(filter-out 0,$(QUICK)),--quick,--document docs/benchmarks.md)
 
 mutants: ## Try the tests on deliberate faults; half an hour.
 	@scripts/setup.sh build

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure that what finwheel's build, demo and tests need is there.
+# Makes sure that what finwheel's build, demo, tests and benches need is there.
 #
-#   scripts/setup.sh [build|demo|test]     (default: test, which includes the two before it)
+#   scripts/setup.sh [build|demo|test|bench]     (default: test, which includes the others but for `valgrind`)
 #
 # What is missing is installed when it can be (root, apt-get); otherwise it is named, with the command that installs
 # it, and the exit code is 1. Nothing is ever removed or upgraded, no service is started, and when everything is
@@ -61,19 +61,36 @@ liblwip-dev     header lwip/lwip/tcpip.h
 LIST
 }
 
+# Counting instructions (`cargo bench --bench instructions`).
+count_needs() {
+    cat <<'LIST'
+valgrind        cmd valgrind
+LIST
+}
+
+# The peer beside which finwheel is measured. Its own libraries are named because it is taken out of its package.
+bench_needs() {
+    cat <<'LIST'
+iproute2        cmd ip
+ethtool         cmd ethtool
+libpcre2-8-0    lib libpcre2-8.so.0
+libssl3         lib libssl.so.3
+LIST
+}
+
 # Taken out of their package and put beside the build: installing the package would also make a service that starts
 # with the machine.
 #   package, programs
 extracted() {
-    cat <<'LIST'
-prometheus      promtool prometheus
-LIST
+    [ "$goal" = bench ] || echo "prometheus      promtool prometheus"
+    echo "nginx           nginx"
 }
 
 there() {
     case $1 in
         cmd) command -v "$2" >/dev/null ;;
         header) header "$2" ;;
+        lib) ldconfig -p | grep -qF "$2 " ;;
         libclang) libclang ;;
         *) echo "setup: unknown kind of need: $1" >&2; exit 2 ;;
     esac
@@ -148,7 +165,7 @@ extract() {
         dpkg-deb -x ./"$package"_*.deb tree); then
         mkdir -p "$tools"
         for program in $programs; do
-            cp "$work/tree/usr/bin/$program" "$tools/"
+            cp "$work"/tree/usr/*bin/"$program" "$tools/"
         done
     fi
     rm -rf "$work"
@@ -160,10 +177,14 @@ main() {
         build) mapfile -t packages < <(build_needs | missing) ;;
         demo) mapfile -t packages < <({ build_needs; demo_needs; } | missing) ;;
         test)
-            mapfile -t packages < <({ build_needs; demo_needs; test_needs; } | missing)
+            mapfile -t packages < <({ build_needs; demo_needs; test_needs; bench_needs; } | missing | sort -u)
             mapfile -t extra < <(missing_extracted)
             ;;
-        *) echo "usage: scripts/setup.sh [build|demo|test]" >&2; exit 2 ;;
+        bench)
+            mapfile -t packages < <({ build_needs; bench_needs; count_needs; } | missing)
+            mapfile -t extra < <(missing_extracted)
+            ;;
+        *) echo "usage: scripts/setup.sh [build|demo|test|bench]" >&2; exit 2 ;;
     esac
     wanted=("${packages[@]}" "${extra[@]}")
     if [ ${#wanted[@]} -gt 0 ] && ! may_install; then
@@ -177,7 +198,7 @@ main() {
     local package programs
     while read -r package programs; do
         case " ${extra[*]} " in
-            *" $package "*) extract "$package" "$programs" || echo "setup: no $package; its tests will skip" >&2 ;;
+            *" $package "*) extract "$package" "$programs" || echo "setup: no $package; what needs it will say so" >&2 ;;
         esac
     done < <(extracted)
 

@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod drop;
+pub mod memory;
 pub mod metrics;
 pub mod port;
 pub mod rig;

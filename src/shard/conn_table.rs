@@ -133,6 +133,18 @@ impl ConnTable {
         }
     }
 
+    /// Has the record of a key fetched into the cache, and its timer.
+    #[inline]
+    pub(super) fn prefetch(&self, key: u32) {
+        if key & WIDE == 0 {
+            self.narrow.slab.prefetch(key);
+            self.narrow.wheel.prefetch(key);
+        } else {
+            self.wide.slab.prefetch(key & !WIDE);
+            self.wide.wheel.prefetch(key & !WIDE);
+        }
+    }
+
     /// The record of a key.
     pub(super) fn get(&self, key: u32) -> Option<&Conn> {
         if key & WIDE == 0 { self.narrow.conn(key) } else { self.wide.conn(key & !WIDE) }

@@ -65,17 +65,34 @@ impl Core {
         let told = conn.flags.has(ConnFlags::TOLD_OPEN) || conn.is_active();
         let (service, user) = (conn.service, conn.user);
         conn.release(&mut self.pool);
-        self.tables.remove_conn(key, &record.tuple);
+        self.tables.conns.remove(key);
         Some(Ended { record, service, user, told })
     }
 
     /// Puts a connection into the output queue, once.
     pub(super) fn queue(&mut self, key: u32) {
-        if let Some(conn) = self.tables.conns.get_mut(key)
-            && !conn.flags.has(ConnFlags::QUEUED)
-        {
+        if self.tables.conns.get(key).is_none_or(|c| c.flags.has(ConnFlags::QUEUED)) {
+            return;
+        }
+        if self.pending.len() == self.tables.conns.capacity() {
+            self.forget_stale_pending();
+        }
+        if let Some(conn) = self.tables.conns.get_mut(key) {
             conn.flags.set(ConnFlags::QUEUED);
             self.pending.push_back(key);
+        }
+    }
+
+    /// Drops entries of connections that were gone before their turn came, so that the queue need not grow: the first entry
+    /// of each connection that waits stays.
+    #[cold]
+    fn forget_stale_pending(&mut self) {
+        let conns = &mut self.tables.conns;
+        self.pending.retain(|&k| conns.get_mut(k).is_some_and(|c| c.flags.take(ConnFlags::QUEUED)));
+        for &k in &self.pending {
+            if let Some(c) = conns.get_mut(k) {
+                c.flags.set(ConnFlags::QUEUED);
+            }
         }
     }
 
@@ -228,6 +245,7 @@ impl<P: Port> Shard<P> {
         };
         let (header, l2, traced) = (conn.reset_header(), conn.l2, conn.flags.has(ConnFlags::TRACED));
         let Some(ended) = core.take_out(key) else { return };
+        core.tables.forget_conn(key, &ended.record.tuple);
         let record = &ended.record;
         if let Some(f) = frame {
             if traced {

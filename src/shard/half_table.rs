@@ -293,12 +293,15 @@ impl HalfTable {
         }
     }
 
-    /// The tuple of a key's record.
-    pub(super) fn tuple(&self, key: u32) -> Option<Tuple> {
+    /// Has the record of a key fetched into the cache, and its timer.
+    #[inline]
+    pub(super) fn prefetch(&self, key: u32) {
         if key & WIDE == 0 {
-            self.narrow.slab.get(key).map(|r| r.pair.tuple())
+            self.narrow.slab.prefetch(key);
+            self.narrow.wheel.prefetch(key);
         } else {
-            self.wide.slab.get(key & !WIDE).map(|r| r.pair.tuple())
+            self.wide.slab.prefetch(key & !WIDE);
+            self.wide.wheel.prefetch(key & !WIDE);
         }
     }
 

@@ -177,6 +177,8 @@ pub struct Shard<P> {
     local_ends: Option<LocalEnds>,
     /// Frames of the present burst.
     burst: Vec<Frame>,
+    /// Segments of the present burst, empty between bursts.
+    staged: Vec<ingress::Staged>,
     /// Keys that a wheel gave out.
     due: Vec<u32>,
     /// Turns in a row that connections' timers have waited for what is in the ring.
@@ -231,6 +233,7 @@ impl<P: Port> Shard<P> {
             errands_at: Time::NEVER,
             local_ends: None,
             burst: Vec::with_capacity(BURST),
+            staged: Vec::with_capacity(BURST),
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
             backlog: 0,
             stopped: false,

@@ -7,6 +7,8 @@
 //! The free list runs through the free records themselves. Where `T` has a niche (a field that is an enum, a `bool`
 //! or a `NonZero`) that leaves room for a `u32` beside it, a record takes no more than `size_of::<T>()`.
 
+use crate::memory;
+
 /// No number: the end of the free list.
 const NONE: u32 = u32::MAX;
 
@@ -39,7 +41,7 @@ impl<T> Slab<T> {
             .ok()
             .filter(|&n| n < NONE)
             .expect("a table holds fewer than 2^32 - 1 records");
-        Self { slots: Vec::with_capacity(capacity), capacity: records, free: NONE, len: 0 }
+        Self { slots: memory::reserve(capacity), capacity: records, free: NONE, len: 0 }
     }
 
     /// Values held.
@@ -106,6 +108,14 @@ impl<T> Slab<T> {
         match self.slots.get(key as usize) {
             Some(Slot::Used(value)) => Some(value),
             Some(Slot::Free(_)) | None => None,
+        }
+    }
+
+    /// Has the record of a number fetched into the cache.
+    #[inline]
+    pub fn prefetch(&self, key: u32) {
+        for line in 0..size_of::<Slot<T>>().div_ceil(64) {
+            memory::prefetch_part(&self.slots, key as usize, 64 * line);
         }
     }
 

@@ -18,8 +18,8 @@ use crate::time::Time;
 use crate::wire::Tuple;
 use std::time::Duration;
 
-/// Hundredths of a byte that an entry of the index takes: 5 bytes a bucket, eleven sixteenths of them in use.
-const INDEX: usize = 728;
+/// Hundredths of a byte that an entry of the index takes: 64 bytes for 12 entries, eleven sixteenths of them in use.
+const INDEX: usize = 776;
 /// Of a timer wheel.
 const TIMER: usize = 1200;
 /// Of the bulk wheel: 256 bytes for 62 records.
@@ -50,6 +50,9 @@ pub const TIME_WAIT_BYTES: [usize; 2] =
 const _: () = assert!(TIME_WAIT_BYTES[0] <= 40 && TIME_WAIT_BYTES[1] <= 64);
 const _: () = assert!(CONNECTION_BYTES[0] <= 256 && CONNECTION_BYTES[1] <= 288);
 const _: () = assert!(HALF_OPEN_BYTES[0] <= 64 && HALF_OPEN_BYTES[1] <= 96);
+
+/// Records that expire together: as many misses as a core has in flight, and some to spare.
+const TOGETHER: usize = 32;
 
 /// What a tuple is found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +112,25 @@ impl Tables {
         self.hasher.hash(tuple)
     }
 
+    /// Has the place of a hash in the index fetched into the cache.
+    #[inline]
+    pub(super) fn prefetch_place(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Has the record fetched that a hash most likely leads to, and its timer.
+    #[inline]
+    pub(super) fn prefetch_record(&self, hash: u64) {
+        let Some(h) = self.index.first(hash) else { return };
+        match h.kind() {
+            Kind::SynRcvd => self.half.prefetch(h.key()),
+            Kind::Conn => self.conns.prefetch(h.key()),
+            Kind::TimeWait => self.waits.prefetch(h.key()),
+        }
+    }
+
     /// What this tuple is here.
+    #[inline]
     pub(super) fn find(&self, hash: u64, tuple: &Tuple) -> Found {
         match self.index.find(hash, |h| self.is_of(h, tuple)) {
             None => Found::Nothing,
@@ -133,9 +154,7 @@ impl Tables {
     /// Adds a record that is in its slab to the index; `false` when the index is full.
     fn link(&mut self, tuple: &Tuple, kind: Kind, key: u32) -> bool {
         let hash = self.hasher.hash(tuple);
-        let Self { hasher, index, half, conns, waits, .. } = self;
-        let rehash = |h: Handle| tuple_of(half, conns, waits, h).map_or(0, |t| hasher.hash(&t));
-        index.insert(hash, Handle::new(kind, key), rehash).is_ok()
+        self.index.insert(hash, Handle::new(kind, key)).is_ok()
     }
 
     fn unlink(&mut self, tuple: &Tuple, kind: Kind, key: u32) {
@@ -144,10 +163,10 @@ impl Tables {
         debug_assert!(removed.is_some(), "a record was not in the index");
     }
 
-    /// Adds a half-open record; `None` when there is no room.
-    pub(super) fn add_half(&mut self, r: &SynRcvd, now: Time) -> Option<u32> {
+    /// Adds a half-open record whose tuple has this hash; `None` when there is no room.
+    pub(super) fn add_half(&mut self, r: &SynRcvd, hash: u64, now: Time) -> Option<u32> {
         let key = self.half.insert(r)?;
-        if !self.link(&r.tuple, Kind::SynRcvd, key) {
+        if self.index.insert(hash, Handle::new(Kind::SynRcvd, key)).is_err() {
             self.half.remove(key);
             return None;
         }
@@ -163,6 +182,17 @@ impl Tables {
         Some(r)
     }
 
+    /// Lets a connection take the place of the half-open record `half` of its tuple, which has this hash; `None` when
+    /// there is no room, and the record stays.
+    pub(super) fn promote(&mut self, half: u32, tuple: &Tuple, hash: u64, c: Conn) -> Option<u32> {
+        let key = self.conns.insert(tuple, c)?;
+        let (old, new) = (Handle::new(Kind::SynRcvd, half), Handle::new(Kind::Conn, key));
+        let replaced = self.index.replace(hash, |h| h == old, new);
+        debug_assert!(replaced.is_some(), "a record was not in the index");
+        self.half.remove(half);
+        Some(key)
+    }
+
     /// Adds a connection; `None` when there is no room.
     pub(super) fn add_conn(&mut self, tuple: &Tuple, c: Conn) -> Option<u32> {
         let key = self.conns.insert(tuple, c)?;
@@ -173,21 +203,27 @@ impl Tables {
         Some(key)
     }
 
-    /// Takes a connection out, which has released its chunks.
-    pub(super) fn remove_conn(&mut self, key: u32, tuple: &Tuple) {
-        self.conns.remove(key);
+    /// Drops the place in the index of a connection that was taken out of its table.
+    pub(super) fn forget_conn(&mut self, key: u32, tuple: &Tuple) {
         self.unlink(tuple, Kind::Conn, key);
     }
 
-    /// Holds a `TIME_WAIT` record until `expires`; `false` when there is no room.
+    /// Holds a `TIME_WAIT` record until `expires`, in the place in the index of the connection `conn`, which was taken out;
+    /// `false` when there is no room.
     #[must_use]
-    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time) -> bool {
+    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time, conn: u32) -> bool {
         let Some(key) = self.waits.insert(w, expires) else { return false };
-        let linked = self.link(&w.tuple, Kind::TimeWait, key);
-        if !linked {
-            let _ = self.waits.end(key);
-        }
-        linked
+        let hash = self.hasher.hash(&w.tuple);
+        let (old, new) = (Handle::new(Kind::Conn, conn), Handle::new(Kind::TimeWait, key));
+        let replaced = self.index.replace(hash, |h| h == old, new);
+        debug_assert!(replaced.is_some(), "a record was not in the index");
+        true
+    }
+
+    /// Holds a record that no connection leaves behind.
+    #[cfg(test)]
+    pub(super) fn add_lone_wait(&mut self, w: &TimeWait, expires: Time) -> bool {
+        self.waits.insert(w, expires).is_some_and(|key| self.link(&w.tuple, Kind::TimeWait, key))
     }
 
     /// The record of a key.
@@ -229,25 +265,33 @@ impl Tables {
         self.waits.pop_due(now, out, budget);
     }
 
-    /// Ends a record that was due, unless it was restarted. Returns the record that expired.
-    pub(super) fn expire_wait(&mut self, key: u32, now: Time) -> Option<TimeWait> {
-        let w = self.waits.settle(key, now)?;
-        self.unlink(&w.tuple, Kind::TimeWait, key);
-        Some(w)
+    /// Ends records that were due, but those that were restarted; `expired` hears of each that is gone.
+    ///
+    /// Some are worked on together, so that their cache misses overlap: while the places in the index of one group are
+    /// on their way, the records of the next are asked for.
+    pub(super) fn expire_waits(&mut self, due: &[u32], now: Time, mut expired: impl FnMut(&TimeWait)) {
+        let Self { hasher, index, waits, .. } = self;
+        let mut hashes = [0; TOGETHER];
+        for group in due.chunks(TOGETHER) {
+            for &key in group {
+                waits.prefetch(key);
+            }
+            for (hash, &key) in hashes.iter_mut().zip(group) {
+                *hash = waits.hash(key, hasher);
+                index.prefetch(*hash);
+            }
+            for (&hash, &key) in hashes.iter().zip(group) {
+                let Some(w) = waits.settle(key, now) else { continue };
+                let removed = index.remove(hash, |h| h == Handle::new(Kind::TimeWait, key));
+                debug_assert!(removed.is_some(), "a record was not in the index");
+                expired(&w);
+            }
+        }
     }
 
     /// When the next `TIME_WAIT` record is due, in milliseconds.
     pub(super) fn next_wait_ms(&self) -> Option<u64> {
         self.waits.next_due_ms()
-    }
-}
-
-/// The tuple of the record that a handle names.
-fn tuple_of(half: &HalfTable, conns: &ConnTable, waits: &WaitTable, h: Handle) -> Option<Tuple> {
-    match h.kind() {
-        Kind::SynRcvd => half.tuple(h.key()),
-        Kind::Conn => conns.tuple(h.key()),
-        Kind::TimeWait => waits.get(h.key()).map(|w| w.tuple),
     }
 }
 

@@ -73,7 +73,7 @@ impl<P: Port> Shard<P> {
                 core.tables.half.put(key, &half);
                 core.tables.half.arm(key, core.now, wait);
                 core.block.counters.retransmit(Retransmission::SynAck);
-                self.send_syn_ack(key, None);
+                self.send_syn_ack(&half, None);
             } else {
                 core.log.moved(State::SynReceived, Event::Limit, State::Closed);
                 core.block.counters.half_open_given_up += 1;

@@ -20,10 +20,11 @@ impl<P: Port> Shard<P> {
         let expires = (conn.state_since() + core.cfg.time_wait).max(core.now);
         let Some(ended) = core.take_out(key) else { return };
         core.report_close(&ended);
-        if !core.tables.add_wait(&wait, expires) {
+        if !core.tables.add_wait(&wait, expires, key) {
             core.evict_oldest();
-            if !core.tables.add_wait(&wait, expires) {
+            if !core.tables.add_wait(&wait, expires, key) {
                 // Not even the oldest could go: every slot waits for the wheel. The pair is not held.
+                core.tables.forget_conn(key, &wait.tuple);
                 core.log.moved(State::TimeWait, Event::Limit, State::Closed);
                 core.block.counters.time_wait_evicted += 1;
                 return;
@@ -34,7 +35,7 @@ impl<P: Port> Shard<P> {
     }
 
     /// A segment for a pair that is held.
-    pub(super) fn on_time_wait(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
+    pub(super) fn on_time_wait(&mut self, key: u32, frame: Frame, seg: &TcpFrame, hash: u64) {
         let core = &mut self.core;
         let Some(wait) = core.tables.wait(key) else {
             self.port.free(frame);
@@ -85,7 +86,7 @@ impl<P: Port> Shard<P> {
                 core.tables.end_wait(key);
                 core.log.leave(State::TimeWait);
                 core.block.counters.time_wait_reopened += 1;
-                self.on_syn(frame, seg, Some(iss_floor));
+                self.on_syn(frame, seg, hash, Some(iss_floor));
             }
         }
     }
@@ -116,14 +117,17 @@ impl Core {
 
     /// Expires the records that a wheel gave out.
     pub(super) fn expire_waits(&mut self, due: &[u32]) {
-        for &key in due {
-            let Some(w) = self.tables.expire_wait(key, self.now) else { continue };
-            self.log.moved(State::TimeWait, Event::TwoMsl, State::Closed);
-            self.block.counters.time_wait_expired += 1;
-            if w.traced {
+        let (now, trace, log) = (self.now, &mut self.trace, &mut self.log);
+        let expired = &mut self.block.counters.time_wait_expired;
+        self.tables.expire_waits(due, now, |w| {
+            log.moved(State::TimeWait, Event::TwoMsl, State::Closed);
+            *expired += 1;
+            if w.traced
+                && let Some(trace) = trace
+            {
                 let m = Move { from: State::TimeWait, event: Event::TwoMsl, to: State::Closed };
-                self.trace(w.tuple, State::Closed, Happening::Moved(m));
+                trace.add(now, w.tuple, State::Closed, Happening::Moved(m));
             }
-        }
+        });
     }
 }

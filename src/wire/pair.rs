@@ -11,6 +11,8 @@ pub trait Pair: Copy + Eq {
     fn of(tuple: &Tuple) -> Self;
     /// The tuple again.
     fn tuple(&self) -> Tuple;
+    /// Every part of it as bytes, for hashes.
+    fn bytes(&self) -> impl AsRef<[u8]>;
 }
 
 /// Two IPv4 endpoints.
@@ -60,6 +62,7 @@ impl PairRef<'_> {
 const _: () = assert!(size_of::<Pair4>() == 12 && size_of::<Pair6>() == 36);
 
 impl Pair for Pair4 {
+    #[inline]
     fn of(t: &Tuple) -> Self {
         let v4 = |a: &Addr| {
             let [.., o0, o1, o2, o3] = *a.octets();
@@ -73,15 +76,27 @@ impl Pair for Pair4 {
         }
     }
 
+    #[inline]
     fn tuple(&self) -> Tuple {
         Tuple {
             local: Endpoint::new(Addr::v4(self.local), self.local_port),
             remote: Endpoint::new(Addr::v4(self.remote), self.remote_port),
         }
     }
+
+    #[inline]
+    fn bytes(&self) -> impl AsRef<[u8]> {
+        let mut b = [0; 12];
+        b[..4].copy_from_slice(&self.local);
+        b[4..8].copy_from_slice(&self.remote);
+        b[8..10].copy_from_slice(&self.local_port.to_be_bytes());
+        b[10..].copy_from_slice(&self.remote_port.to_be_bytes());
+        b
+    }
 }
 
 impl Pair for Pair6 {
+    #[inline]
     fn of(t: &Tuple) -> Self {
         Self {
             local: *t.local.addr.octets(),
@@ -91,11 +106,22 @@ impl Pair for Pair6 {
         }
     }
 
+    #[inline]
     fn tuple(&self) -> Tuple {
         Tuple {
             local: Endpoint::new(Addr::v6(self.local), self.local_port),
             remote: Endpoint::new(Addr::v6(self.remote), self.remote_port),
         }
+    }
+
+    #[inline]
+    fn bytes(&self) -> impl AsRef<[u8]> {
+        let mut b = [0; 36];
+        b[..16].copy_from_slice(&self.local);
+        b[16..32].copy_from_slice(&self.remote);
+        b[32..34].copy_from_slice(&self.local_port.to_be_bytes());
+        b[34..].copy_from_slice(&self.remote_port.to_be_bytes());
+        b
     }
 }
 
