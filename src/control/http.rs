@@ -13,6 +13,7 @@
 //! System calls: those of a TCP server. Privileges: none, unless the port is below 1024.
 
 use super::phase::{Phase, Phases};
+use super::sandbox::{self, Role};
 use crate::metrics::exposition::Exposition;
 use axum::Router;
 use axum::extract::State;
@@ -101,7 +102,10 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("fw-http".into())
-            .spawn(move || runtime.block_on(serve(listener, router(admin), stopped)))
+            .spawn(move || {
+                sandbox::begin(Role::Other);
+                runtime.block_on(serve(listener, router(admin), stopped));
+            })
             .map_err(StartError::Thread)?;
         Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
     }

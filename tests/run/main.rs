@@ -8,6 +8,8 @@
 //! | `failure` | what cannot start says why; what fails while it runs names the worker and ends the process |
 
 mod common;
+mod doctor;
 mod drain;
 mod failure;
+mod sandbox;
 mod serve;
