@@ -211,9 +211,9 @@ kinds! {
         "The sender behind a virtual interface leaves checksums to a device that there is not.",
         "finwheel takes such checksums there, and so cannot tell a damaged segment from an unfinished one",
         "for whole checksums, on the peer: ethtool -K PEER tx off";
-    PEER_QUEUES, "veth-peer-queues", Error,
+    PEER_QUEUES, "veth-peer-queues", Warning,
         "The veth's peer has more transmit queues than this end has receive queues.",
-        "the driver refuses native XDP then",
+        "the driver refuses native XDP then, and the generic hook is several times slower",
         "make both the same: ethtool -L IFACE rx N, or ip link add ... numrxqueues N numtxqueues N";
     PEER_ELSEWHERE, "veth-peer-elsewhere", Note,
         "The veth's peer is in another network namespace.",

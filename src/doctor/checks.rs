@@ -258,11 +258,14 @@ fn driver(nic: &Facts, wanted: &Wanted, found: &mut Vec<Finding>) {
                 let what = format!("the kernel does not tell what XDP of {name} ({said}) can do");
                 found.push(kinds::UNKNOWN_XDP.found(what, &[]));
             }
-            Some(false) if wanted.mode == Mode::Native => {
-                found.push(kinds::NO_NATIVE.found(format!("{said} of {name} has no native XDP"), &[]));
-            }
             Some(false) => {
-                found.push(kinds::GENERIC.found(format!("{said} of {name} has no native XDP"), &[]));
+                let kind = if wanted.mode == Mode::Native { &kinds::NO_NATIVE } else { &kinds::GENERIC };
+                let because = if nic.peer.is_some() {
+                    ": that of a veth has none while the peer has more transmit queues than this end has receive queues"
+                } else {
+                    ""
+                };
+                found.push(kind.found(format!("{said} of {name} has no native XDP{because}"), &[]));
             }
             Some(true) => {}
         }

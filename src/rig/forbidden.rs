@@ -69,8 +69,9 @@ fn bpf_prog_load() -> io::Result<()> {
 }
 
 fn ptrace() -> io::Result<()> {
+    // A process that is not traced has nothing to be read: ESRCH where the call is allowed.
     // SAFETY: no memory is passed.
-    answer(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) })
+    answer(unsafe { libc::ptrace(libc::PTRACE_PEEKDATA, libc::getpid(), 0, 0) })
 }
 
 fn execve() -> io::Result<()> {

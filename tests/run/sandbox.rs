@@ -97,7 +97,7 @@ fn a_process_serves_reports_and_drains_without_the_privileges_it_started_with() 
         assert_eq!(back, b"hello");
     }
     // The supervisor has gone round: it reads the program's counters and moves its lease on.
-    let steered = "finwheel_steered_frames_total{verdict=\"redirected\"}";
+    let steered = "finwheel_steering_packets_total{verdict=\"redirected\"}";
     until("counters of the steering program", PATIENCE, || {
         let (_, text) = ask(&rig, metrics(), "/metrics");
         text.lines().any(|l| l.strip_prefix(steered).is_some_and(|n| n.trim() != "0"))
