@@ -71,7 +71,7 @@ build() {
 }
 
 engine=()
-limits=()
+extra=()
 cleanup() {
     set +e
     [ ${#engine[@]} = 0 ] || "${engine[@]}" rm -f "fw$$-server" "fw$$-net" >/dev/null 2>&1
@@ -88,8 +88,9 @@ try() {
     else
         use_podman
         engine=(podman "${store[@]}" --runtime runc --cgroup-manager cgroupfs)
-        # Where the usual limits cannot be raised, podman's own would be refused.
-        limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024)
+        # Where the usual limits cannot be raised, podman's own would be refused. Its profile of system calls, as Debian 12
+        # has it, grants bpf(2) to CAP_SYS_ADMIN and not to CAP_BPF; finwheel brings a filter of its own.
+        extra=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --security-opt seccomp=unconfined)
     fi
     "${engine[@]}" image inspect finwheel >/dev/null 2>&1 || die "there is no image; make image builds it"
     trap cleanup EXIT
@@ -110,7 +111,7 @@ service = "http"
 TOML
     chmod 644 "$out/finwheel.toml"
     # A container that only holds the network namespace: the interface has to be there before finwheel is.
-    "${engine[@]}" run -d --name "fw$$-net" --network none "${limits[@]}" --entrypoint sleep finwheel 600 >/dev/null
+    "${engine[@]}" run -d --name "fw$$-net" --network none "${extra[@]}" --entrypoint sleep finwheel 600 >/dev/null
     net=$(pid_of "fw$$-net")
     ip netns add "$client"
     ip -n "$client" link add eth9 numrxqueues 1 numtxqueues 1 type veth peer name veth9 numrxqueues 1 numtxqueues 1
@@ -119,7 +120,7 @@ TOML
     ip -n "$client" link set veth9 up
     nsenter -t "$net" -n ip address add 10.79.0.1/24 dev eth9
     nsenter -t "$net" -n ip link set eth9 up
-    "${engine[@]}" run -d --name "fw$$-server" --network "container:fw$$-net" "${limits[@]}" --read-only --cap-drop all \
+    "${engine[@]}" run -d --name "fw$$-server" --network "container:fw$$-net" "${extra[@]}" --read-only --cap-drop all \
         --cap-add NET_ADMIN --cap-add NET_RAW --cap-add BPF --cap-add PERFMON --cap-add IPC_LOCK \
         -v "$PWD/$out/finwheel.toml:/etc/finwheel/finwheel.toml:ro" finwheel >/dev/null
     local metrics=(nsenter -t "$net" -n curl -fsS -m 5)

@@ -99,6 +99,10 @@ kinds! {
         "The process is in a user namespace.",
         "capabilities of a user namespace do not reach the kernel's BPF and the host's interfaces",
         "start it from the machine's own user namespace: rootful podman or docker, not rootless";
+    BPF_REFUSED, "bpf-refused", Error,
+        "bpf(2) is refused, although the capabilities are there.",
+        "a container's profile of system calls, or a security module, goes before capabilities; without the call there is no program",
+        "an engine whose profile grants bpf to CAP_BPF (Docker 23 and later), or --security-opt seccomp=unconfined (Kubernetes: seccompProfile: {type: Unconfined}); finwheel brings a filter of its own";
     JIT_OFF, "bpf-jit-off", Warning,
         "The kernel interprets BPF programs instead of compiling them.",
         "the steering program runs for every frame of the interface, several times slower",
@@ -184,8 +188,8 @@ kinds! {
         "each frame becomes a socket buffer first, which is several times slower, and nothing is zero-copy",
         "a NIC whose driver has XDP; https://github.com/xdp-project/xdp-project lists them";
     GENERIC_GRO, "gro-in-generic-mode", Warning,
-        "In generic mode, receive offloads merge segments before the program sees them.",
-        "what they make of several segments is longer than a frame and is dropped; uploads crawl",
+        "In generic mode, segments are merged before the program sees them: by receive offloads, or by a veth's peer that leaves segmentation to a device.",
+        "what is made of several segments is longer than a frame and is dropped; uploads crawl",
         "ethtool -K IFACE gro off lro off; of a veth, on its peer too: ethtool -K PEER tso off gso off";
     NO_ZERO_COPY, "no-zero-copy", Error,
         "[interface] zero_copy is \"require\", and the driver has none.",

@@ -80,6 +80,9 @@ fn privileges(host: &Host, found: &mut Vec<Finding>) {
     if !missing.is_empty() && p.no_new_privileges {
         found.push(kinds::NO_NEW_PRIVILEGES.found("no_new_privs is set for this process", &[]));
     }
+    if missing.is_empty() && host.bpf_refused {
+        found.push(kinds::BPF_REFUSED.found("the kernel refuses to make a BPF map", &[]));
+    }
     if host.user_namespace {
         let what = "/proc/self/uid_map is not that of the machine's own user namespace";
         found.push(kinds::USER_NAMESPACE.found(what, &[]));
@@ -290,6 +293,11 @@ fn offloads(nic: &Facts, wanted: &Wanted, found: &mut Vec<Finding>) {
     if generic(nic, wanted) {
         if !merging.is_empty() {
             let what = format!("generic mode on {}, and {} is on", name.1, merging.join(", "));
+            let words = [name, ("PEER", peer_name(nic))];
+            found.push(kinds::GENERIC_GRO.found(what, &words));
+        } else if nic.peer_segments {
+            let what =
+                format!("generic mode on {}, whose peer may send several segments as one packet", name.1);
             let words = [name, ("PEER", peer_name(nic))];
             found.push(kinds::GENERIC_GRO.found(what, &words));
         }

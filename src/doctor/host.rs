@@ -1,5 +1,7 @@
-//! Facts about the machine and this process. Read from /proc and /sys; no privilege, nothing is changed.
+//! Facts about the machine and this process. Read from /proc and /sys, and by a BPF map that is made and thrown away; no
+//! privilege is needed, and nothing is changed.
 
+use crate::port::bpf;
 use crate::port::privileges::version_of;
 use core_affinity::get_core_ids;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
@@ -25,6 +27,8 @@ pub(super) struct Host {
     pub release: String,
     pub privileges: Privileges,
     pub user_namespace: bool,
+    /// Whether the kernel refuses to make a BPF map, as it does also without the capabilities.
+    pub bpf_refused: bool,
     pub bpffs: bool,
     /// net.core.bpf_jit_enable; `None` where it cannot be read (only root may).
     pub jit: Option<u8>,
@@ -63,6 +67,7 @@ impl Host {
             release: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
             privileges: privileges(&status),
             user_namespace: text("/proc/self/uid_map").is_some_and(|map| nested(&map)),
+            bpf_refused: bpf::is_refused(),
             bpffs: mounts.lines().any(|l| l.split(' ').nth(2) == Some("bpf")),
             jit: text("/proc/sys/net/core/bpf_jit_enable").and_then(|t| t.parse().ok()),
             memlock: (soft != RLIM_INFINITY).then_some(soft),

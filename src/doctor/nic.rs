@@ -52,6 +52,8 @@ pub(super) struct Facts {
     /// The NUMA node that it is on.
     pub node: Option<u32>,
     pub peer: Option<Peer>,
+    /// Whether a veth's peer may send more than a segment at once: not when its offloads are seen to be off.
+    pub peer_segments: bool,
     /// Whether VLANs are made of it.
     pub vlans: bool,
 }
@@ -69,7 +71,10 @@ impl Nic {
         let facts = LinkFacts::of(&link, name)?;
         let ethtool = Ethtool::open(name)?;
         let links = netlink.links()?;
+        let peer = if facts.driver == "veth" { Some(peer(&link, &links)?) } else { None };
         Ok(Self::Found(Box::new(Facts {
+            peer_segments: peer.as_ref().is_some_and(segments),
+            peer,
             carrier: link.attributes.iter().any(|a| matches!(a, LinkAttribute::Carrier(1))),
             programs: programs(&mut netlink, facts.index)?,
             served: bpf::is_held(name),
@@ -78,7 +83,6 @@ impl Nic {
             offloads: ethtool.features().unwrap_or_default(),
             rss: ethtool.rss().ok(),
             node: node(name),
-            peer: if facts.driver == "veth" { Some(peer(&link, &links)?) } else { None },
             vlans: links.iter().any(|l| is_vlan(l) && above(l) == Some(facts.index)),
             link: facts,
         })))
@@ -118,6 +122,15 @@ fn peer(link: &LinkMessage, links: &[LinkMessage]) -> io::Result<Peer> {
         _ => None,
     });
     Ok(Peer::Here(LinkFacts::of(peer, name.unwrap_or_default())?))
+}
+
+/// Whether it may leave the cutting into segments to a device that there is not.
+fn segments(peer: &Peer) -> bool {
+    let Peer::Here(link) = peer else { return true };
+    let features = Ethtool::open(&link.name).and_then(|e| e.features()).unwrap_or_default();
+    ["tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation"]
+        .iter()
+        .any(|f| features.get(*f) != Some(&false))
 }
 
 /// /sys shows the network namespace that it was mounted in: another interface of the same name would be a virtual one, and

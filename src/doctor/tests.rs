@@ -45,6 +45,7 @@ fn good() -> World {
             release: "6.12.1-amd64".into(),
             privileges: Privileges { effective: u64::MAX, bounding: u64::MAX, no_new_privileges: false },
             user_namespace: false,
+            bpf_refused: false,
             bpffs: true,
             jit: Some(1),
             memlock: None,
@@ -66,6 +67,7 @@ fn good() -> World {
             rss: Some(Rss { indirection: vec![0, 1, 0, 1], key: vec![7; 40] }),
             node: Some(0),
             peer: None,
+            peer_segments: false,
             vlans: false,
         })),
         wanted: Wanted::of(&Target { interface: None, config: Some(&config) }).unwrap(),
@@ -110,6 +112,7 @@ static SITUATIONS: &[Situation] = &[
         w.host.privileges.no_new_privileges = true;
     }),
     ("user-namespace", "uid_map", |w| w.host.user_namespace = true),
+    ("bpf-refused", "seccomp=unconfined", |w| w.host.bpf_refused = true),
     ("bpf-jit-off", "bpf_jit_enable", |w| w.host.jit = Some(0)),
     ("bpffs-not-mounted", "mount -t bpf", |w| w.host.bpffs = false),
     ("locked-memory", "take 32768 KiB, and 64 KiB may be locked", |w| {
@@ -145,6 +148,12 @@ static SITUATIONS: &[Situation] = &[
     }),
     ("generic-xdp", "mlx5_core of eth0", |w| w.nic().xdp = Some(XdpFeatures(0))),
     ("gro-in-generic-mode", "ethtool -K eth0 gro off", |w| w.wanted.mode = Mode::Generic),
+    ("gro-in-generic-mode", "ethtool -K peer0 tso off gso off", |w| {
+        veth(w, Peer::Here(link("peer0", "veth")));
+        w.nic().peer_segments = true;
+        w.nic().offloads.clear();
+        w.wanted.mode = Mode::Generic;
+    }),
     ("no-zero-copy", "mlx5_core of eth0", |w| {
         w.nic().xdp = Some(XdpFeatures(0b11));
         w.wanted.zero_copy = ZeroCopy::Require;

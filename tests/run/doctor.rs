@@ -140,7 +140,7 @@ fn what_a_configuration_asks_too_much_of_the_machine_is_found() {
         ("address-not-here", "192.0.2.1".into()),
         ("queue-missing", "queue 3".into()),
         ("core-not-allowed", "8191".into()),
-        ("gro-in-generic-mode", "rx-gro".into()),
+        ("gro-in-generic-mode", "several segments".into()),
     ] {
         let (what, _) = said.expect(id);
         assert!(what.contains(&part), "{part}: {what}");

@@ -448,6 +448,12 @@ pub(crate) fn name_of(id: u32) -> Option<String> {
     info.name_as_str().map(str::to_owned)
 }
 
+/// Whether the kernel, or what stands before it, refuses to make a map: one is made and thrown away.
+pub(crate) fn is_refused() -> bool {
+    let tried = aya::sys::is_map_supported(aya::maps::MapType::Array);
+    tried.is_err_and(|e| e.io_error.raw_os_error() == Some(libc::EPERM))
+}
+
 /// Whether a program of this name is finwheel's.
 pub(crate) fn is_ours(name: &str) -> bool {
     name == PROGRAM
