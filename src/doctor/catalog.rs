@@ -90,7 +90,7 @@ kinds! {
     BOUNDED, "capability-out-of-bounds", Error,
         "A capability that start-up needs is outside of the bounding set.",
         "neither root nor a file's capabilities can bring it back into this process: whoever started it has to grant it",
-        "containers: --cap-add NAMES; Kubernetes: securityContext.capabilities.add; systemd: CapabilityBoundingSet=NAMES";
+        "have it granted NAMES: a container by --cap-add, in Kubernetes by securityContext.capabilities.add, in a unit by CapabilityBoundingSet=";
     NO_NEW_PRIVILEGES, "no-new-privileges", Warning,
         "no_new_privs is set, and capabilities are missing.",
         "the capabilities of a file, and sudo, count for nothing in such a process",
@@ -102,7 +102,7 @@ kinds! {
     BPF_REFUSED, "bpf-refused", Error,
         "bpf(2) is refused, although the capabilities are there.",
         "a container's profile of system calls, or a security module, goes before capabilities; without the call there is no program",
-        "an engine whose profile grants bpf to CAP_BPF (Docker 23 and later), or --security-opt seccomp=unconfined (Kubernetes: seccompProfile: {type: Unconfined}); finwheel brings a filter of its own";
+        "an engine whose profile grants bpf to CAP_BPF, or --security-opt seccomp=unconfined (Kubernetes: seccompProfile: {type: Unconfined}); finwheel brings a filter of its own";
     JIT_OFF, "bpf-jit-off", Warning,
         "The kernel interprets BPF programs instead of compiling them.",
         "the steering program runs for every frame of the interface, several times slower",
@@ -222,7 +222,7 @@ kinds! {
     PEER_ELSEWHERE, "veth-peer-elsewhere", Note,
         "The veth's peer is in another network namespace.",
         "its queues and offloads cannot be seen from here",
-        "look there: ip netns exec NAMESPACE ethtool -l PEER; ethtool -k PEER";
+        "look there: ip netns exec NETNS ethtool -l PEER; ethtool -k PEER";
     NOT_OURS, "address-not-here", Warning,
         "A listener's address is not one of this machine.",
         "the kernel answers ARP and neighbour discovery for its own addresses alone, so nobody finds it",

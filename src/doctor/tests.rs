@@ -104,7 +104,7 @@ static SITUATIONS: &[Situation] = &[
     ("capability-missing", "setcap cap_net_admin,cap_bpf,cap_perfmon=p", |w| {
         w.host.privileges.effective = NET_RAW
     }),
-    ("capability-out-of-bounds", "--cap-add CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON", |w| {
+    ("capability-out-of-bounds", "granted CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON: ", |w| {
         w.host.privileges = Privileges { effective: NET_RAW, bounding: NET_RAW, no_new_privileges: false };
     }),
     ("no-new-privileges", "no_new_privs is set", |w| {
