@@ -25,6 +25,12 @@ fn prose(text: &str) -> String {
     text.trim().replace('<', "&lt;")
 }
 
+/// With its full stop, which help texts go without.
+fn sentence(text: &str) -> String {
+    let text = prose(text);
+    if text.ends_with(['.', ']', ':']) { text } else { text + "." }
+}
+
 /// How an argument is written.
 fn spelling(arg: &Arg) -> String {
     let values: Vec<String> = match arg.get_value_names() {
@@ -42,7 +48,7 @@ fn spelling(arg: &Arg) -> String {
 fn argument(arg: &Arg) -> String {
     let mut text = format!("* `{}`", spelling(arg));
     if let Some(help) = arg.get_long_help().or(arg.get_help()) {
-        let _ = write!(text, ": {}", prose(&help.to_string()).replace("\n\n", "\n").replace('\n', "\n  "));
+        let _ = write!(text, ": {}", sentence(&help.to_string()).replace("\n\n", "\n").replace('\n', "\n  "));
     }
     let defaults: Vec<_> = arg.get_default_values().iter().map(|v| v.to_string_lossy()).collect();
     if arg.get_action().takes_values() && !defaults.is_empty() {
@@ -82,7 +88,8 @@ fn page(command: &Command, level: usize) -> String {
         }
     }
     if let Some(after) = command.get_after_long_help().or(command.get_after_help()) {
-        let _ = write!(text, "\n{}\n", prose(&after.to_string()));
+        // Laid out for a terminal, commands and all.
+        let _ = write!(text, "\n```text\n{}\n```\n", after.to_string().trim());
     }
     for sub in command.get_subcommands().filter(|s| !s.is_hide_set() && s.get_name() != "help") {
         text.push('\n');
