@@ -74,7 +74,11 @@ engine=()
 extra=()
 cleanup() {
     set +e
-    [ ${#engine[@]} = 0 ] || "${engine[@]}" rm -f "fw$$-server" "fw$$-net" >/dev/null 2>&1
+    if [ ${#engine[@]} -gt 0 ]; then
+        # As init of its container, sleep takes no notice of SIGTERM.
+        "${engine[@]}" kill "fw$$-net" >/dev/null 2>&1
+        "${engine[@]}" rm -f "fw$$-server" "fw$$-net" >/dev/null 2>&1
+    fi
     ip netns del "fw$$-0-client" 2>/dev/null
 }
 
