@@ -5,6 +5,7 @@ use crate::config::{self, Config};
 use crate::control::rlimit;
 use crate::doctor::{self, Report, Severity, Target};
 use crate::port::privileges;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,7 +68,8 @@ pub fn execute(args: &DoctorArgs) -> ExitCode {
 fn text(report: &Report) -> String {
     let mut text = String::new();
     for (subject, fact) in &report.facts {
-        text.push_str(&format!("{subject:14} {fact}\n"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{subject:14} {fact}");
     }
     text.push('\n');
     let findings = report.text(Severity::Note);

@@ -69,7 +69,7 @@ impl Kind {
 macro_rules! kinds {
     ($($name:ident, $id:literal, $severity:ident, $sign:literal, $why:literal, $remedy:literal;)*) => {
         $(
-            #[doc = $sign]
+            #[doc = concat!("Kind of finding `", $id, "`.")]
             pub static $name: Kind =
                 Kind { id: $id, severity: Severity::$severity, sign: $sign, why: $why, remedy: $remedy };
         )*

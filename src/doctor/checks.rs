@@ -77,7 +77,7 @@ fn privileges(host: &Host, found: &mut Vec<Finding>) {
         let what = format!("{} is not effective", names(&reachable));
         found.push(kinds::CAPABILITY.found(what, &[("NAMES", &list(&reachable))]));
     }
-    if !missing.is_empty() && p.no_new_privileges {
+    if !missing.is_empty() && p.no_new_privs {
         found.push(kinds::NO_NEW_PRIVILEGES.found("no_new_privs is set for this process", &[]));
     }
     if missing.is_empty() && host.bpf_refused {

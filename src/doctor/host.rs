@@ -18,11 +18,12 @@ const LISTEN: &str = "0A";
 pub(super) struct Privileges {
     pub effective: u64,
     pub bounding: u64,
-    pub no_new_privileges: bool,
+    pub no_new_privs: bool,
 }
 
 /// The machine.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Host {
     pub release: String,
     pub privileges: Privileges,
@@ -30,7 +31,7 @@ pub(super) struct Host {
     /// Whether the kernel refuses to make a BPF map, as it does also without the capabilities.
     pub bpf_refused: bool,
     pub bpffs: bool,
-    /// net.core.bpf_jit_enable; `None` where it cannot be read (only root may).
+    /// `net.core.bpf_jit_enable`; `None` where it cannot be read (only root may).
     pub jit: Option<u8>,
     /// Bytes that may be locked; `None` for no limit.
     pub memlock: Option<u64>,
@@ -40,9 +41,9 @@ pub(super) struct Host {
     /// CPUs of each NUMA node.
     pub nodes: Vec<(u32, Vec<u32>)>,
     pub huge_pages: bool,
-    /// net.ipv4.ip_local_port_range.
+    /// `net.ipv4.ip_local_port_range`.
     pub local_ports: Option<(u16, u16)>,
-    /// net.ipv4.ip_local_reserved_ports.
+    /// `net.ipv4.ip_local_reserved_ports`.
     pub reserved_ports: Vec<u32>,
     /// Where the kernel's sockets listen.
     pub listening: Vec<SocketAddr>,
@@ -108,11 +109,11 @@ fn privileges(status: &str) -> Privileges {
     Privileges {
         effective: set("CapEff:"),
         bounding: set("CapBnd:"),
-        no_new_privileges: field("NoNewPrivs:") == Some("1"),
+        no_new_privs: field("NoNewPrivs:") == Some("1"),
     }
 }
 
-/// Whether a uid_map is that of another than the machine's own user namespace, which maps everything to itself.
+/// Whether a `uid_map` is that of another than the machine's own user namespace, which maps everything to itself.
 fn nested(map: &str) -> bool {
     let numbers: Vec<_> = map.split_whitespace().collect();
     numbers != ["0", "0", "4294967295"]
@@ -204,6 +205,6 @@ mod tests {
         assert!(!nested("         0          0 4294967295\n") && nested("         0     100000      65536"));
         let status = "CapEff:\t0000000000002000\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t1\n";
         let p = privileges(status);
-        assert_eq!((p.effective, p.bounding, p.no_new_privileges), (0x2000, 0xa804_25fb, true));
+        assert_eq!((p.effective, p.bounding, p.no_new_privs), (0x2000, 0xa804_25fb, true));
     }
 }

@@ -37,6 +37,7 @@ pub(super) enum Nic {
 
 /// Facts about an interface.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Facts {
     pub link: LinkFacts,
     pub carrier: bool,

@@ -43,7 +43,7 @@ fn good() -> World {
     World {
         host: Host {
             release: "6.12.1-amd64".into(),
-            privileges: Privileges { effective: u64::MAX, bounding: u64::MAX, no_new_privileges: false },
+            privileges: Privileges { effective: u64::MAX, bounding: u64::MAX, no_new_privs: false },
             user_namespace: false,
             bpf_refused: false,
             bpffs: true,
@@ -102,14 +102,14 @@ fn veth(w: &mut World, peer: Peer) {
 static SITUATIONS: &[Situation] = &[
     ("kernel-too-old", "5.4.0-generic", |w| w.host.release = "5.4.0-generic".into()),
     ("capability-missing", "setcap cap_net_admin,cap_bpf,cap_perfmon=p", |w| {
-        w.host.privileges.effective = NET_RAW
+        w.host.privileges.effective = NET_RAW;
     }),
     ("capability-out-of-bounds", "granted CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON: ", |w| {
-        w.host.privileges = Privileges { effective: NET_RAW, bounding: NET_RAW, no_new_privileges: false };
+        w.host.privileges = Privileges { effective: NET_RAW, bounding: NET_RAW, no_new_privs: false };
     }),
     ("no-new-privileges", "no_new_privs is set", |w| {
         w.host.privileges.effective = 0;
-        w.host.privileges.no_new_privileges = true;
+        w.host.privileges.no_new_privs = true;
     }),
     ("user-namespace", "uid_map", |w| w.host.user_namespace = true),
     ("bpf-refused", "seccomp=unconfined", |w| w.host.bpf_refused = true),
@@ -176,11 +176,11 @@ static SITUATIONS: &[Situation] = &[
         w.wanted.not_here = vec!["192.0.2.1".parse().unwrap()];
     }),
     ("port-in-use", "listener web claims 0.0.0.0:80", |w| {
-        w.host.listening = vec!["10.0.0.1:80".parse().unwrap()]
+        w.host.listening = vec!["10.0.0.1:80".parse().unwrap()];
     }),
     ("port-in-use", "listens on [::]:80", |w| w.host.listening = vec!["[::]:80".parse().unwrap()]),
     ("metrics-address-in-use", "'sport = :9464'", |w| {
-        w.host.listening = vec!["0.0.0.0:9464".parse().unwrap()]
+        w.host.listening = vec!["0.0.0.0:9464".parse().unwrap()];
     }),
     ("port-among-local-ports", "ip_local_reserved_ports=80 ", |w| w.host.local_ports = Some((50, 60_999))),
     ("outbound-ports", "is 20000 to 60999", |w| w.host.local_ports = Some((20_000, 60_999))),

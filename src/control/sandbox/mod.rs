@@ -11,7 +11,7 @@
 //! | all others | nothing | rings, sockets and files that are open need nothing |
 //!
 //! The rule for whoever adds a thread: its first line is [`begin`]. A thread without it is found by [`enter`], and the start
-//! fails with its name. The rule for whoever needs a system call at run time: a line in [`filter`]'s table, with its reason,
+//! fails with its name. The rule for whoever needs a system call at run time: a line in the table of `filter`, with its reason,
 //! and only the arguments that are needed. What is refused gets `EPERM`: a call that was forgotten is an error where it is
 //! made, and not the end of a million connections.
 //!
