@@ -17,8 +17,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Makes a listener's service, once for each worker, in the worker's thread.
-pub type ServiceFactory = Arc<dyn Fn() -> Box<dyn Service> + Send + Sync>;
+pub use crate::service::ServiceFactory;
 
 /// Where workers run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

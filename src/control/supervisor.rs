@@ -200,6 +200,7 @@ impl Supervisor {
                         w.block = Some(block);
                     }
                     Reply::Trace(trace) => w.trace = Some(trace),
+                    Reply::Sweep(_) | Reply::Configured(_) | Reply::Closes(_) => {}
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! [`Exposition::render`]. Both take one lock, within the control plane only: no
 //! worker ever waits for it.
 //!
-//! Cardinality is fixed by the catalogue's labels and the number of workers: about 350 series, and at most 312 more
+//! Cardinality is fixed by the catalogue's labels and the number of workers: about 350 series, and at most 360 more
 //! for the product of `finwheel_closes_total`, of which only combinations that occurred are shown.
 
 use super::block::{Block, Counters, Histograms, ResetCause, Retransmission};
@@ -350,6 +350,10 @@ fn connections(out: &mut Families, n: &Counters) {
         [("icmp", n.path_mtu_lowered), ("black_hole", n.path_black_holes), ("raised", n.path_mtu_raised)]
     {
         out.count(&c::PATH_MTU, &[cause], v);
+    }
+    out.count(&c::CLOSE_LOG_LOST, &[], n.close_log_lost);
+    for (event, v) in [("captured", n.captured), ("lost", n.capture_lost)] {
+        out.count(&c::CAPTURE, &[event], v);
     }
     out.count(&c::ILLEGAL_TRANSITIONS, &[], n.illegal_transitions);
 }

@@ -19,6 +19,7 @@ pub mod conn;
 mod conn_flags;
 pub mod ecn;
 pub mod input;
+pub mod insight;
 pub mod isn;
 pub mod output;
 pub mod path;
