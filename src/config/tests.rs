@@ -58,6 +58,8 @@ fn the_manual_is_valid_and_its_values_are_the_defaults() {
             tcp: TcpConfig::default(),
             listeners: Vec::new(),
             drain: DrainConfig::default(),
+            admin: AdminConfig::default(),
+            close_log: CloseLogConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         }

@@ -1,0 +1,135 @@
+//! A capture under way: buffers, limits, and frames as pcapng.
+//!
+//! pcapng (`draft-ietf-opsawg-pcapng`) because it says for each frame in which direction it went, and at the end what was
+//! lost. One interface a worker: the queue.
+
+use crate::control::close_log::WallClock;
+use crate::shard::capture::{CaptureRing, CaptureTap, Captured};
+use crate::shard::filter::Filter;
+use pcap_file::DataLink;
+use pcap_file::pcapng::PcapNgWriter;
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
+use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Buffers of each worker: with whole frames some 4 MB. Fewer lose frames in a burst; the reader comes by every few
+/// milliseconds.
+const BUFFERS: usize = 1024;
+/// Bytes kept of a frame when nobody says: all of it.
+pub const SNAPLEN: u32 = crate::port::FRAME_MAX as u32;
+/// Least bytes kept of a frame: headers with all options, over IPv6 with two tags.
+pub const LEAST_SNAPLEN: u32 = 128;
+/// Frames after which a capture ends when nobody says.
+pub const COUNT: u64 = 10_000;
+/// Most frames of a capture.
+pub const MOST: u64 = 100_000_000;
+/// Time after which a capture ends when nobody says.
+pub const TIME: Duration = Duration::from_secs(60);
+/// Longest time of a capture.
+pub const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// pcapng's `if_tsresol`: ten to the power of minus nine.
+const NANOSECONDS: u8 = 9;
+/// pcapng's `epb_flags`: inbound.
+const INBOUND: u32 = 0b01;
+/// And outbound.
+const OUTBOUND: u32 = 0b10;
+
+/// The bounds of a capture.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    pub filter: Filter,
+    pub count: u64,
+    pub snaplen: u32,
+}
+
+/// Frames on their way from the workers into a stream.
+pub(super) struct Capture {
+    rings: Vec<Arc<CaptureRing>>,
+    writer: PcapNgWriter<Vec<u8>>,
+    left: u64,
+    clock: WallClock,
+}
+
+impl Capture {
+    /// With a ring for each worker; `queues` are their names. Returns what the workers need for it.
+    pub fn new(
+        bounds: &Bounds,
+        queues: &[String],
+        clock: WallClock,
+    ) -> Result<(Self, Vec<Option<Box<CaptureTap>>>), pcap_file::PcapError> {
+        let snaplen = bounds.snaplen as usize;
+        let rings: Vec<_> = queues.iter().map(|_| Arc::new(CaptureRing::new(BUFFERS, snaplen))).collect();
+        let mut writer = PcapNgWriter::new(Vec::new())?;
+        for name in queues {
+            writer.write_pcapng_block(InterfaceDescriptionBlock {
+                linktype: DataLink::ETHERNET,
+                snaplen: bounds.snaplen,
+                options: vec![
+                    InterfaceDescriptionOption::IfName(Cow::Borrowed(name)),
+                    InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
+                ],
+            })?;
+        }
+        let tap = |ring: &Arc<CaptureRing>| {
+            let (filter, ring) = (bounds.filter.clone(), Arc::clone(ring));
+            Some(Box::new(CaptureTap { filter, ring, left: bounds.count }))
+        };
+        let taps = rings.iter().map(tap).collect();
+        Ok((Self { rings, writer, left: bounds.count, clock }, taps))
+    }
+
+    /// Whether the limit of frames is reached.
+    pub const fn is_full(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Takes what has been captured. Several workers' frames lie in it one after the other, each with its time.
+    pub fn take(&mut self) -> Result<Vec<u8>, pcap_file::PcapError> {
+        for (worker, ring) in self.rings.clone().iter().enumerate() {
+            for _ in 0..BUFFERS {
+                if self.left == 0 {
+                    break;
+                }
+                let Some(mut frame) = ring.filled.pop() else { break };
+                self.left -= 1;
+                self.write(worker as u32, &frame)?;
+                frame.bytes.clear();
+                // There are as many buffers as the queue is long.
+                let _ = ring.spare.push(frame);
+            }
+        }
+        Ok(std::mem::take(self.writer.get_mut()))
+    }
+
+    fn write(&mut self, interface_id: u32, f: &Captured) -> Result<(), pcap_file::PcapError> {
+        let direction = if f.sent { OUTBOUND } else { INBOUND };
+        self.writer.write_pcapng_block(EnhancedPacketBlock {
+            interface_id,
+            timestamp: self.clock.at(f.at),
+            original_len: f.original,
+            data: Cow::Borrowed(&f.bytes),
+            options: vec![EnhancedPacketOption::Flags(direction)],
+        })?;
+        Ok(())
+    }
+
+    /// The last blocks: how many frames each worker has lost.
+    pub fn finish(&mut self, lost: &[u64]) -> Result<Vec<u8>, pcap_file::PcapError> {
+        let mut bytes = self.take()?;
+        for (worker, &lost) in lost.iter().enumerate() {
+            self.writer.write_pcapng_block(InterfaceStatisticsBlock {
+                interface_id: worker as u32,
+                timestamp: 0,
+                options: vec![InterfaceStatisticsOption::IsbIfDrop(lost)],
+            })?;
+        }
+        bytes.append(self.writer.get_mut());
+        Ok(bytes)
+    }
+}
