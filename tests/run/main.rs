@@ -5,9 +5,13 @@
 //! |---|---|
 //! | `serve` | services answer, on both IP versions and several workers, and the counters say what happened |
 //! | `drain` | a signal ends every connection gracefully and in time, and never touches the kernel's own traffic |
+//! | `operate` | operators list, close, reset, drain and capture, and clients that misbehave disturb nobody |
+//! | `reload` | another configuration is taken without a connection lost, or refused by name |
 //! | `failure` | what cannot start says why; what fails while it runs names the worker and ends the process |
 
 mod common;
 mod drain;
 mod failure;
+mod operate;
+mod reload;
 mod serve;

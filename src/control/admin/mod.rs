@@ -51,9 +51,9 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 /// Bytes of a request's body: a filter takes some hundred.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// Time to send the head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+const HEAD_TIME: Duration = Duration::from_secs(2);
 /// Time to send the body.
-const BODY_TIME: Duration = Duration::from_secs(5);
+const BODY_TIME: Duration = Duration::from_secs(2);
 /// Pause after the kernel could not give a connection: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time that answers under way get at the end.

@@ -1,7 +1,6 @@
 //! A drain and its end, over the simulated link.
 
 use super::super::Drain;
-use super::*;
 use crate::tcp::state::State;
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
