@@ -243,9 +243,7 @@ async fn piece(body: &mut Incoming) -> hyper::Result<Option<Bytes>> {
 
 fn unreachable(socket: &Path, source: io::Error) -> AdminError {
     let hint = match source.kind() {
-        io::ErrorKind::NotFound => {
-            " (is it running, and is this its [admin] socket? --socket names another)"
-        }
+        io::ErrorKind::NotFound => " (is it running, and is this its [admin] socket? --socket names another)",
         io::ErrorKind::PermissionDenied => {
             " (it is its owner's, and its [admin] group's: use sudo, or join the group)"
         }
@@ -319,7 +317,11 @@ mod tests {
 
     #[test]
     fn a_query_keeps_what_is_in_it() {
-        let spec = FilterSpec { peer: Some("2001:db8::/32".into()), state: Some("a,b".into()), ..FilterSpec::default() };
+        let spec = FilterSpec {
+            peer: Some("2001:db8::/32".into()),
+            state: Some("a,b".into()),
+            ..FilterSpec::default()
+        };
         assert_eq!(query_string(&spec).unwrap(), "peer=2001%3Adb8%3A%3A%2F32&state=a%2Cb");
     }
 

@@ -35,7 +35,8 @@ pub fn execute(args: &StatusArgs) -> ExitCode {
 fn describe(s: &Status) -> String {
     let mut t = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(t, "finwheel {}, process {}: {}, up {}", s.version, s.pid, s.phase, short_time(s.uptime_s));
+    let _ =
+        writeln!(t, "finwheel {}, process {}: {}, up {}", s.version, s.pid, s.phase, short_time(s.uptime_s));
     let _ = writeln!(t, "interface   {} ({})", s.interface, s.xdp);
     for w in &s.workers {
         let core = w.core.map_or_else(|| "any CPU".to_owned(), |c| format!("CPU {c}"));
@@ -67,7 +68,8 @@ fn describe(s: &Status) -> String {
     }
     if !s.retiring.is_empty() {
         let at: Vec<String> = s.retiring.iter().map(ToString::to_string).collect();
-        let _ = writeln!(t, "retiring    {}: the kernel gets it back after the last connection", at.join(" "));
+        let _ =
+            writeln!(t, "retiring    {}: the kernel gets it back after the last connection", at.join(" "));
     }
     t
 }

@@ -114,6 +114,8 @@ fn the_manual_documents_every_key_and_no_other() {
     assert_eq!(known, all);
     assert!(known.len() > 35, "{}", known.len());
     let alternatives = [
+        ("admin", "group"),
+        ("close_log", "file"),
         ("listener", "addresses"),
         ("listener", "congestion"),
         ("listener", "give_up"),

@@ -6,6 +6,7 @@
 use crate::control::close_log::WallClock;
 use crate::shard::capture::{CaptureRing, CaptureTap, Captured};
 use crate::shard::filter::Filter;
+use crate::time::Time;
 use pcap_file::DataLink;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
@@ -33,6 +34,10 @@ pub const TIME: Duration = Duration::from_secs(60);
 /// Longest time of a capture.
 pub const LONGEST: Duration = Duration::from_secs(86_400);
 
+/// How long a frame waits for earlier ones of other workers: longer than a turn of any of them. Longer, and more buffers are
+/// needed.
+const MERGE: Duration = Duration::from_millis(5);
+
 /// pcapng's `if_tsresol`: ten to the power of minus nine.
 const NANOSECONDS: u8 = 9;
 /// pcapng's `epb_flags`: inbound.
@@ -54,6 +59,10 @@ pub(super) struct Capture {
     writer: PcapNgWriter<Vec<u8>>,
     left: u64,
     clock: WallClock,
+    /// The wall clock's time at the workers' zero: the same for all frames, or their order would be another.
+    zero: Duration,
+    /// Taken, and not old enough that no other worker can come with an earlier one.
+    pending: Vec<(u32, Captured)>,
 }
 
 impl Capture {
@@ -81,7 +90,9 @@ impl Capture {
             Some(Box::new(CaptureTap { filter, ring, left: bounds.count }))
         };
         let taps = rings.iter().map(tap).collect();
-        Ok((Self { rings, writer, left: bounds.count, clock }, taps))
+        let capture =
+            Self { rings, writer, left: bounds.count, clock, zero: clock.zero(), pending: Vec::new() };
+        Ok((capture, taps))
     }
 
     /// Whether the limit of frames is reached.
@@ -89,20 +100,28 @@ impl Capture {
         self.left == 0
     }
 
-    /// Takes what has been captured. Several workers' frames lie in it one after the other, each with its time.
+    /// Takes what has been captured, in the order of time.
     pub fn take(&mut self) -> Result<Vec<u8>, pcap_file::PcapError> {
-        for (worker, ring) in self.rings.clone().iter().enumerate() {
-            for _ in 0..BUFFERS {
-                if self.left == 0 {
-                    break;
-                }
-                let Some(mut frame) = ring.filled.pop() else { break };
+        let before = self.clock.now().micros().saturating_sub(MERGE.as_micros() as u64);
+        self.take_until(Time::from_micros(before))
+    }
+
+    fn take_until(&mut self, until: Time) -> Result<Vec<u8>, pcap_file::PcapError> {
+        for (worker, ring) in (0..).zip(&self.rings) {
+            let frames = std::iter::from_fn(|| ring.filled.pop()).take(BUFFERS);
+            self.pending.extend(frames.map(|f| (worker, f)));
+        }
+        // Stable: one worker's frames of one turn stay as they were.
+        self.pending.sort_by_key(|(_, f)| f.at);
+        let old = self.pending.partition_point(|(_, f)| f.at <= until);
+        for (worker, mut frame) in self.pending.drain(..old).collect::<Vec<_>>() {
+            if self.left > 0 {
                 self.left -= 1;
-                self.write(worker as u32, &frame)?;
-                frame.bytes.clear();
-                // There are as many buffers as the queue is long.
-                let _ = ring.spare.push(frame);
+                self.write(worker, &frame)?;
             }
+            frame.bytes.clear();
+            // There are as many buffers as the queue is long.
+            let _ = self.rings[worker as usize].spare.push(frame);
         }
         Ok(std::mem::take(self.writer.get_mut()))
     }
@@ -111,7 +130,7 @@ impl Capture {
         let direction = if f.sent { OUTBOUND } else { INBOUND };
         self.writer.write_pcapng_block(EnhancedPacketBlock {
             interface_id,
-            timestamp: self.clock.at(f.at),
+            timestamp: self.zero + f.at.since(Time::ZERO),
             original_len: f.original,
             data: Cow::Borrowed(&f.bytes),
             options: vec![EnhancedPacketOption::Flags(direction)],
@@ -121,7 +140,7 @@ impl Capture {
 
     /// The last blocks: how many frames each worker has lost.
     pub fn finish(&mut self, lost: &[u64]) -> Result<Vec<u8>, pcap_file::PcapError> {
-        let mut bytes = self.take()?;
+        let mut bytes = self.take_until(Time::NEVER)?;
         for (worker, &lost) in lost.iter().enumerate() {
             self.writer.write_pcapng_block(InterfaceStatisticsBlock {
                 interface_id: worker as u32,

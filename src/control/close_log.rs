@@ -73,11 +73,23 @@ impl WallClock {
         Self { clock }
     }
 
-    /// Since 1970, to the microsecond; follows what is done to the wall clock.
+    /// The wall clock's time at the workers' zero, since 1970: it follows what is done to the wall clock.
+    #[must_use]
+    pub fn zero(&self) -> Duration {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(self.clock.now().since(Time::ZERO))
+    }
+
+    /// Since 1970.
     #[must_use]
     pub fn at(&self, t: Time) -> Duration {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        now.saturating_sub(self.clock.now().since(t))
+        self.zero() + t.since(Time::ZERO)
+    }
+
+    /// Now, as the workers have it.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
     }
 }
 
@@ -211,11 +223,8 @@ impl Thread {
     /// Has the workers pass on what is wanted.
     fn tap(&mut self) {
         // Whoever follows wants all; a file alone, its sample.
-        let wanted = if !self.followers.is_empty() {
-            Some(1)
-        } else {
-            self.file.as_ref().map(|_| self.sample)
-        };
+        let wanted =
+            if !self.followers.is_empty() { Some(1) } else { self.file.as_ref().map(|_| self.sample) };
         if wanted == self.every {
             return;
         }

@@ -42,6 +42,7 @@ mod reload;
 pub mod rlimit;
 mod settings;
 pub mod signals;
+mod status;
 mod supervisor;
 mod terminator;
 mod workers;

@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn listeners_are_told_apart_by_name() {
-        let text = BASE.replace("name = \"b\"", "name = \"c\"").replace("\"echo\"\n", "\"echo\"\nidle = \"3s\"\n");
+        let text =
+            BASE.replace("name = \"b\"", "name = \"c\"").replace("\"echo\"\n", "\"echo\"\nidle = \"3s\"\n");
         let r = compared(&text).unwrap();
         let one = |name: &str| vec![name.to_owned()];
         assert_eq!((r.added.clone(), r.removed.clone(), r.changed.clone()), (one("c"), one("b"), one("a")));
@@ -164,8 +165,14 @@ mod tests {
         let text = BASE.replace("name = \"eth0\"", "name = \"eth1\"\nring_size = 64")
             + "[worker]\nchunks = 4096\ncores = [1]\n[tcp]\nmss = 1000\nidle = \"9s\"\n[log]\nlevel = \"debug\"\n";
         let refused = compared(&text).unwrap_err();
-        let expected =
-            ["[interface] name", "[interface] ring_size", "[worker] cores", "[worker] chunks", "[tcp] mss", "[log] level"];
+        let expected = [
+            "[interface] name",
+            "[interface] ring_size",
+            "[worker] cores",
+            "[worker] chunks",
+            "[tcp] mss",
+            "[log] level",
+        ];
         assert_eq!(refused, expected);
     }
 
@@ -180,7 +187,8 @@ mod tests {
                 table = name.trim_matches(['[', ']']);
             }
             let key = line.strip_prefix("# ").unwrap_or(line).split_once(" = ").map(|(key, _)| key);
-            let Some(key) = key.filter(|k| k.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()))
+            let Some(key) =
+                key.filter(|k| k.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()))
             else {
                 continue;
             };

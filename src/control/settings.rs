@@ -213,10 +213,11 @@ impl Settings {
                 config::Idle::Busy => Idle::Busy,
             },
             metrics: c.metrics.listen,
-            admin: c.admin.socket.as_ref().map(|socket| AdminSettings {
-                socket: socket.clone(),
-                group: c.admin.group.clone(),
-            }),
+            admin: c
+                .admin
+                .socket
+                .as_ref()
+                .map(|socket| AdminSettings { socket: socket.clone(), group: c.admin.group.clone() }),
             close_log: CloseLogSettings {
                 keep: c.close_log.keep as usize,
                 file: c.close_log.file.clone(),

@@ -279,7 +279,9 @@ impl Supervisor {
                         w.block = Some(block);
                     }
                     Reply::Trace(trace) => w.trace = Some(trace),
-                    Reply::Sweep(_) | Reply::Configured(_) | Reply::Closes(_) => self.operator_reply(i, reply),
+                    Reply::Sweep(_) | Reply::Configured(_) | Reply::Closes(_) => {
+                        self.operator_reply(i, reply)
+                    }
                 }
             }
         }

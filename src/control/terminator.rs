@@ -139,7 +139,10 @@ impl Control {
         self.ask(|answer| Request::Reload(config, answer))?
     }
 
-    fn ask<T>(&self, request: impl FnOnce(tokio::sync::oneshot::Sender<T>) -> Request) -> Result<T, ReloadError> {
+    fn ask<T>(
+        &self,
+        request: impl FnOnce(tokio::sync::oneshot::Sender<T>) -> Request,
+    ) -> Result<T, ReloadError> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let ended = || ReloadError::NotNow("the process is ending".to_owned());
         self.requests.send(request(answer)).map_err(|_| ended())?;
@@ -235,15 +238,9 @@ impl Terminator {
         let cores = workers.iter().map(|w| w.core).collect();
         let names = Names::default();
         let wall = WallClock::new(plan.clock);
-        let closes = CloseLog::start(
-            &settings.close_log,
-            log,
-            workers.len(),
-            requests.clone(),
-            names.clone(),
-            wall,
-        )
-        .map_err(StartError::system("starting the thread of the close log"))?;
+        let closes =
+            CloseLog::start(&settings.close_log, log, workers.len(), requests.clone(), names.clone(), wall)
+                .map_err(StartError::system("starting the thread of the close log"))?;
         let facts = facts(settings, &report, plan.tcp.clone(), names.clone(), closes.desk());
         let mut supervisor =
             Supervisor::new(inbox, workers, steering, exposition.clone(), phases.clone(), facts);

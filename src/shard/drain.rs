@@ -81,7 +81,11 @@ impl<P: Port> Shard<P> {
                 self.stop_listening();
                 self.core.drain = Drain::Telling(0);
             }
-            Drain::Telling(_) | Drain::Told => {}
+            Drain::Telling(_) => {}
+            Drain::Told => {
+                self.core.new_connections = order.new;
+                return;
+            }
             Drain::CuttingOff(_) | Drain::Over => return,
         }
         let core = &mut self.core;

@@ -1,8 +1,8 @@
 //! Opening from a peer: a SYN for a listener, and what follows until the ACK that completes the handshake.
 
+use super::Shard;
 use super::mailbox::Route;
 use super::trace::Happening;
-use super::Shard;
 use crate::drop::DropReason;
 use crate::metrics::block::{ResetCause, Retransmission};
 use crate::port::{Frame, Port};

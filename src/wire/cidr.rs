@@ -43,7 +43,9 @@ fn number(addr: &Addr) -> u128 {
 
 /// What is no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no network: write an address, or one with a prefix such as \"192.0.2.0/24\" or \"2001:db8::/32\"")]
+#[error(
+    "\"{0}\" is no network: write an address, or one with a prefix such as \"192.0.2.0/24\" or \"2001:db8::/32\""
+)]
 pub struct NoCidr(String);
 
 impl FromStr for Cidr {
@@ -96,7 +98,9 @@ mod tests {
 
     #[test]
     fn what_is_none_is_named_and_what_is_one_is_written_as_it_was() {
-        for text in ["", "x", "192.0.2.0/33", "2001:db8::/129", "192.0.2.0/", "192.0.2.0/-1", "192.0.2.0/24/8"] {
+        for text in
+            ["", "x", "192.0.2.0/33", "2001:db8::/129", "192.0.2.0/", "192.0.2.0/-1", "192.0.2.0/24/8"]
+        {
             assert!(text.parse::<Cidr>().unwrap_err().to_string().contains(text), "{text}");
         }
         for text in ["192.0.2.0/24", "0.0.0.0/0", "192.0.2.7/32", "2001:db8::/32", "::/0"] {

@@ -1,6 +1,8 @@
 //! Another configuration while connections are open and busy.
 
-use crate::common::{DISCARD, ECHO, HTTP, PATIENCE, Process, both, config, connect, connect_many, rig_or_skip, until};
+use crate::common::{
+    DISCARD, ECHO, HTTP, PATIENCE, Process, both, config, connect, connect_many, rig_or_skip, until,
+};
 use finwheel::rig::{Rig, RigConfig};
 use nix::sys::signal::Signal;
 use std::io::{ErrorKind, Read, Write};
@@ -71,7 +73,8 @@ fn listeners_come_change_and_go_under_load_and_no_connection_is_lost() {
     assert_eq!(attempt(&rig, http).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     let rounds = under_load(&rig, || {
         // A listener more.
-        let body = |text: &str| listener("web", http, "http") + &format!("[listener.http]\nbody = \"{text}\"\n");
+        let body =
+            |text: &str| listener("web", http, "http") + &format!("[listener.http]\nbody = \"{text}\"\n");
         p.rewrite(&config(&rig, &(removed.clone() + &body("one"))));
         assert_eq!(p.tell(&["reload"]), "added web\n");
         assert!(get(&rig).ends_with("\r\n\r\none"));
@@ -80,7 +83,10 @@ fn listeners_come_change_and_go_under_load_and_no_connection_is_lost() {
         write!(kept, "GET / HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
         let _ = kept.read(&mut [0; 4096]).unwrap();
         p.rewrite(&(config(&rig, &body("two")) + "[tcp]\nfin_wait_2 = \"7s\"\nidle = \"60s\"\n"));
-        assert_eq!(p.tell(&["reload"]), "removed gone; changed echo, web; set [tcp] fin_wait_2, [tcp] idle\n");
+        assert_eq!(
+            p.tell(&["reload"]),
+            "removed gone; changed echo, web; set [tcp] fin_wait_2, [tcp] idle\n"
+        );
         assert!(get(&rig).ends_with("\r\n\r\ntwo"));
         // What was open goes on as it was.
         write!(kept, "GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
@@ -88,7 +94,11 @@ fn listeners_come_change_and_go_under_load_and_no_connection_is_lost() {
         kept.read_to_string(&mut text).unwrap();
         assert!(text.ends_with("\r\n\r\none"), "{text}");
         echoes(&mut old);
-        assert_eq!(attempt(&rig, discard).unwrap_err().kind(), ErrorKind::TimedOut, "dropped: it is not the kernel's yet");
+        assert_eq!(
+            attempt(&rig, discard).unwrap_err().kind(),
+            ErrorKind::TimedOut,
+            "dropped: it is not the kernel's yet"
+        );
         let status = &p.lines(&["status", "--json"])[0];
         assert_eq!(status["retiring"][0].as_str().unwrap(), discard.to_string());
         // A former listener is still known by its name.
@@ -116,7 +126,10 @@ fn a_wrong_file_or_a_key_that_cannot_change_changes_nothing_and_is_named() {
     let (code, _, complaint) = p.admin(&["reload"]);
     let line = config(&rig, "").lines().count() + 2;
     assert_eq!(code, Some(1), "{complaint}");
-    assert!(complaint.contains("time_wiat") && complaint.contains(&format!("finwheel.toml:{line}")), "{complaint}");
+    assert!(
+        complaint.contains("time_wiat") && complaint.contains(&format!("finwheel.toml:{line}")),
+        "{complaint}"
+    );
 
     let changed = config(&rig, "[tcp]\nttl = 9\nmss = 1000\n").replace("chunks = 4096", "chunks = 8192");
     p.rewrite(&changed);
@@ -133,7 +146,9 @@ fn a_wrong_file_or_a_key_that_cannot_change_changes_nothing_and_is_named() {
     until("the log says what is refused", PATIENCE, || p.log().contains("[worker] chunks, [tcp] mss"));
     p.rewrite(&config(&rig, "[tcp]\nttl = 9\n"));
     p.signal(Signal::SIGHUP);
-    until("the log says what was set", PATIENCE, || p.log().contains("configuration read again: set [tcp] ttl"));
+    until("the log says what was set", PATIENCE, || {
+        p.log().contains("configuration read again: set [tcp] ttl")
+    });
     echoes(&mut connect(&rig, both(&rig, ECHO)[0]));
     p.tell(&["drain", "--no-wait"]);
     let (code, _, complaint) = p.admin(&["reload"]);

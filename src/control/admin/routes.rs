@@ -17,7 +17,7 @@ use crate::shard::drain::DrainOrder;
 use crate::shard::filter::Filter;
 use crate::shard::sweep::{Cursor, Deed, Sweep, Table};
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -153,12 +153,17 @@ fn lines(body: Streamed) -> Response {
 
 /// A request's body, within its bounds; an empty one stands for the default.
 async fn body<T: DeserializeOwned + Default>(body: Body) -> Result<T, Refusal> {
+    let too_large = || {
+        let what = format!("the body cannot be read, or is larger than {MAX_BODY_BYTES} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, what)
+    };
+    // What is announced is not waited for.
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(too_large());
+    }
     let bytes = match timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BODY_BYTES)).await {
         Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
-        Ok(Err(_)) => {
-            let what = format!("the body cannot be read, or is larger than {MAX_BODY_BYTES} bytes");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, what));
-        }
+        Ok(Err(_)) => return Err(too_large()),
         Ok(Ok(bytes)) => bytes,
     };
     if bytes.is_empty() {
@@ -250,10 +255,7 @@ async fn end(State(s): State<Shared>, b: Body, deed: Deed) -> Answer {
     Ok(json(&sum))
 }
 
-async fn connections(
-    State(s): State<Shared>,
-    query: Result<Query<ListQuery>, QueryRejection>,
-) -> Answer {
+async fn connections(State(s): State<Shared>, query: Result<Query<ListQuery>, QueryRejection>) -> Answer {
     let Query(q) = query?;
     let filter = spec::filter(&q.filter(), &s.names).map_err(Refusal::wrong)?;
     let from = q.after.as_deref().map_or(Ok((0, Cursor::default())), |t| place(t, s.queues.len()))?;
@@ -307,9 +309,7 @@ async fn list(s: &Shared, filter: &Filter, limit: u64, from: (usize, Cursor), pi
             for row in &sweep.rows {
                 let name = row.listener.and_then(|n| s.names.name(n));
                 add_line(&mut text, &ConnectionLine::new(worker, row, name));
-                if text.len() >= PIECE
-                    && pieces.send(Ok(std::mem::take(&mut text).into())).await.is_err()
-                {
+                if text.len() >= PIECE && pieces.send(Ok(std::mem::take(&mut text).into())).await.is_err() {
                     return;
                 }
             }
@@ -427,7 +427,8 @@ async fn capture(State(s): State<Shared>, query: Result<Query<CaptureQuery>, Que
     }
     let permit = s.stream()?;
     let only = Arc::clone(&s.capture).try_acquire_owned();
-    let only = only.map_err(|_| Refusal::new(StatusCode::CONFLICT, "another capture is under way: one at a time"))?;
+    let only =
+        only.map_err(|_| Refusal::new(StatusCode::CONFLICT, "another capture is under way: one at a time"))?;
     let bounds = Bounds { filter, count, snaplen };
     let (session, taps) = Capture::new(&bounds, &s.queues, s.clock)
         .map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;

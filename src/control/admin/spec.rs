@@ -39,7 +39,11 @@ fn listeners(text: &str, names: &Names) -> Result<Vec<u16>, Wrong> {
         let of = names.numbers(word);
         if of.is_empty() {
             let known = names.all();
-            let known = if known.is_empty() { "there are none".to_owned() } else { format!("there are {}", known.join(", ")) };
+            let known = if known.is_empty() {
+                "there are none".to_owned()
+            } else {
+                format!("there are {}", known.join(", "))
+            };
             return Err(format!("listener: none is named \"{word}\"; {known}"));
         }
         numbers.extend(of);
@@ -58,7 +62,8 @@ pub fn duration(what: &str, text: &str) -> Result<Duration, Wrong> {
 
 /// What new connections get during a drain.
 pub fn new_connections(text: &str) -> Result<NewConnections, Wrong> {
-    let all = [("drop", NewConnections::Drop), ("reset", NewConnections::Reset), ("close", NewConnections::Close)];
+    let all =
+        [("drop", NewConnections::Drop), ("reset", NewConnections::Reset), ("close", NewConnections::Close)];
     match choose("new", text, &all)?[..] {
         [one] => Ok(one),
         _ => Err("new: is one of drop, reset, close".to_owned()),
@@ -124,7 +129,12 @@ impl CloseFilter {
 mod tests {
     use super::*;
 
-    fn spec(state: Option<&str>, listener: Option<&str>, peer: Option<&str>, older: Option<&str>) -> FilterSpec {
+    fn spec(
+        state: Option<&str>,
+        listener: Option<&str>,
+        peer: Option<&str>,
+        older: Option<&str>,
+    ) -> FilterSpec {
         let own = |t: Option<&str>| t.map(str::to_owned);
         FilterSpec { state: own(state), listener: own(listener), peer: own(peer), older_than: own(older) }
     }
@@ -135,7 +145,9 @@ mod tests {
         for name in ["web", "dns", "web"] {
             names.push(Some(name.to_owned()));
         }
-        let f = filter(&spec(Some("time-wait, CLOSING"), Some("web"), Some("10.0.0.0/8"), Some("90s")), &names).unwrap();
+        let f =
+            filter(&spec(Some("time-wait, CLOSING"), Some("web"), Some("10.0.0.0/8"), Some("90s")), &names)
+                .unwrap();
         assert_eq!(f.states, States::NONE.with(State::TimeWait).with(State::Closing));
         // The former listener of the name too.
         assert_eq!(f.listeners, Some(vec![0, 2]));
@@ -148,7 +160,10 @@ mod tests {
         let names = Names::default();
         names.push(Some("web".to_owned()));
         for (s, says) in [
-            (spec(Some("open"), None, None, None), "state: \"open\" is none of syn_sent, syn_received, established"),
+            (
+                spec(Some("open"), None, None, None),
+                "state: \"open\" is none of syn_sent, syn_received, established",
+            ),
             (spec(Some(","), None, None, None), "state: is empty"),
             (spec(None, Some("wbe"), None, None), "listener: none is named \"wbe\"; there are web"),
             (spec(None, None, Some("10.0.0.0/40"), None), "peer: \"10.0.0.0/40\" is no network"),

@@ -86,14 +86,23 @@ fn a_listing_shows_every_kind_of_record_once_whatever_the_page() {
     for page in [1, 2, 64] {
         let mut h = one_of_each();
         let rows = list(&mut h, Filter::default(), page);
-        let seen: Vec<_> = rows.iter().map(|r| (r.state, r.tuple.remote.port - PEER_PORT, r.listener)).collect();
-        let expected = [(State::SynReceived, 2, Some(0)), (State::Established, 1, Some(0)), (State::TimeWait, 0, Some(0))];
+        let seen: Vec<_> =
+            rows.iter().map(|r| (r.state, r.tuple.remote.port - PEER_PORT, r.listener)).collect();
+        let expected = [
+            (State::SynReceived, 2, Some(0)),
+            (State::Established, 1, Some(0)),
+            (State::TimeWait, 0, Some(0)),
+        ];
         assert_eq!(seen, expected, "pages of {page}");
         assert_eq!(rows[1].age, Duration::from_millis(500));
         // A tick of the wheel more or less.
         let left = rows[2].left.unwrap() + rows[2].age;
         assert_eq!(left, Duration::from_secs(60));
-        assert!(rows[2].age.abs_diff(Duration::from_millis(1500)) <= Duration::from_millis(32), "{:?}", rows[2].age);
+        assert!(
+            rows[2].age.abs_diff(Duration::from_millis(1500)) <= Duration::from_millis(32),
+            "{:?}",
+            rows[2].age
+        );
     }
 }
 
@@ -338,7 +347,11 @@ fn a_capture_has_both_directions_up_to_its_limit_and_counts_what_it_loses() {
     assert_eq!(ring.filled.len(), 1, "the limit");
     h.command(Command::Capture(None));
     let other = Filter { peer: Some("192.0.2.1".parse().unwrap()), ..Filter::default() };
-    h.command(Command::Capture(Some(Box::new(CaptureTap { filter: other, ring: Arc::clone(&ring), left: 9 }))));
+    h.command(Command::Capture(Some(Box::new(CaptureTap {
+        filter: other,
+        ring: Arc::clone(&ring),
+        left: 9,
+    }))));
     send!(h, PSH|ACK seq=1021, ack=1, len=10);
     assert_eq!(ring.filled.len(), 1, "not meant");
 }
