@@ -207,7 +207,7 @@ impl Terminator {
         let admin =
             Admin { exposition: exposition.clone(), phases: phases.clone(), report_limit: REPORT_LIMIT };
         let http = settings.metrics.map(|at| Server::start(at, admin)).transpose()?;
-        let socket = settings.admin.as_ref().map(admin::Server::bind).transpose()?;
+        let socket = settings.admin.as_ref().map(admin::Server::bind).transpose()?.flatten();
         let log = settings.close_log.file.as_deref().map(close_log::open).transpose()?;
         let (requests, inbox) = unbounded();
 

@@ -28,6 +28,7 @@ mod stream;
 
 pub(super) use routes::Shared;
 
+use crate::config::schema::DEFAULT_SOCKET;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -76,9 +77,19 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Binds: before the interface is touched.
-    pub fn bind(settings: &AdminSettings) -> Result<Bound, SocketError> {
-        Bound::new(&settings.socket, settings.group.as_deref())
+    /// Binds: before the interface is touched. A process that may not write where the socket is by default goes on without:
+    /// only whoever names a path cannot do without it.
+    pub fn bind(settings: &AdminSettings) -> Result<Option<Bound>, SocketError> {
+        match Bound::new(&settings.socket, settings.group.as_deref()) {
+            Err(e) if e.is_forbidden() && settings.socket == Path::new(DEFAULT_SOCKET) => {
+                tracing::warn!(
+                    "no admin socket: {e}; make the directory for this user (systemd: RuntimeDirectory=finwheel; \
+                     a container: a volume at /run/finwheel), or set [admin] socket to another path or \"off\""
+                );
+                Ok(None)
+            }
+            bound => bound.map(Some),
+        }
     }
 
     /// Serves in a new thread.

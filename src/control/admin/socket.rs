@@ -54,6 +54,20 @@ pub enum SocketError {
     },
 }
 
+impl SocketError {
+    /// Whether the process may not write there.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            Self::System { source, .. } => {
+                matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem | NotFound)
+            }
+            Self::Held { .. } | Self::NoSocket { .. } | Self::NoGroup(_) => false,
+        }
+    }
+}
+
 /// A bound socket. Dropping it takes the file away, if it is still this one.
 #[derive(Debug)]
 pub struct Bound {
@@ -198,6 +212,17 @@ mod tests {
         let e = Bound::new(&path, None).unwrap_err().to_string();
         assert!(e.contains("no socket"), "{e}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_told_from_one_that_is_held() {
+        // Not even root makes a file there.
+        let e = Bound::new(Path::new("/proc/finwheel/admin.sock"), None).unwrap_err();
+        assert!(e.is_forbidden(), "{e}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let _first = Bound::new(&path, None).unwrap();
+        assert!(!Bound::new(&path, None).unwrap_err().is_forbidden());
     }
 
     #[test]
