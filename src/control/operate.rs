@@ -201,8 +201,7 @@ impl Supervisor {
             }
             Request::Pause(order, answer) => {
                 let order = order(self.operations.order);
-                self.pause(order);
-                let _ = answer.send(());
+                let _ = answer.send(self.pause(order));
             }
             Request::Resume(answer) => {
                 let _ = answer.send(self.resume());
@@ -279,15 +278,17 @@ impl Supervisor {
 
     // Drains.
 
-    fn pause(&mut self, order: DrainOrder) {
-        if self.drain.is_none() {
-            self.phases.advance(Phase::Draining);
+    fn pause(&mut self, order: DrainOrder) -> Result<(), &'static str> {
+        if self.drain.is_some() {
+            return Err("the process is ending: its connections are being closed");
         }
+        self.phases.advance(Phase::Draining);
         let began = self.operations.pause.as_ref().map_or_else(Instant::now, |p| p.began);
         tracing::info!(over = ?order.over, new = word(order.new), connections = self.left().live, "draining, asked by an operator");
         self.operations.pause = Some(Pause { began, order });
         self.command(|| Command::DrainAs(order));
         self.refresh();
+        Ok(())
     }
 
     fn resume(&mut self) -> Result<(), &'static str> {

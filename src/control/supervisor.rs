@@ -70,7 +70,7 @@ pub(super) enum Request {
     /// The configuration in force.
     Source(Answer<Option<Source>>),
     /// A drain that can be taken back.
-    Pause(Order, Answer<()>),
+    Pause(Order, Answer<Result<(), &'static str>>),
     /// Take it back.
     Resume(Answer<Result<(), &'static str>>),
     /// Another configuration.

@@ -200,8 +200,10 @@ async fn drain(State(s): State<Shared>, b: Body) -> Answer {
         over: over.unwrap_or(configured.over),
         new: new.unwrap_or(configured.new),
     };
-    s.ask(|answer| Request::Pause(Box::new(order), answer)).await?;
-    status(State(s)).await
+    match s.ask(|answer| Request::Pause(Box::new(order), answer)).await? {
+        Ok(()) => status(State(s)).await,
+        Err(why) => Err(Refusal::new(StatusCode::CONFLICT, why)),
+    }
 }
 
 async fn undrain(State(s): State<Shared>) -> Answer {
