@@ -152,3 +152,64 @@ impl Capture {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::worker::Clock;
+    use pcap_file::pcapng::{Block, PcapNgReader};
+
+    fn put(ring: &CaptureRing, at: u64, sent: bool, bytes: &[u8]) {
+        let mut buffer = ring.spare.pop().unwrap();
+        buffer.bytes.extend_from_slice(bytes);
+        (buffer.at, buffer.sent, buffer.original) = (Time::from_micros(at), sent, 99);
+        ring.filled.push(buffer).unwrap();
+    }
+
+    #[test]
+    fn frames_of_all_workers_come_in_the_order_of_time_up_to_the_limit_and_losses_are_told() {
+        let bounds = Bounds { filter: Filter::default(), count: 3, snaplen: 128 };
+        let queues = ["x queue 0".to_owned(), "x queue 1".to_owned()];
+        let clock = WallClock::new(Clock::start());
+        let (mut c, taps) = Capture::new(&bounds, &queues, clock).unwrap();
+        let rings: Vec<_> = taps.iter().map(|t| Arc::clone(&t.as_ref().unwrap().ring)).collect();
+        let mut bytes = c.take().unwrap();
+        put(&rings[0], 1_000_030, true, b"third");
+        put(&rings[0], 1_000_040, false, b"beyond the limit");
+        put(&rings[1], 1_000_010, false, b"first");
+        put(&rings[1], 1_000_020, true, b"second");
+        // As long as an earlier one may come, none is given out.
+        bytes.extend(c.take_until(Time::from_micros(1_000_005)).unwrap());
+        assert_eq!(rings[0].spare.len(), BUFFERS - 2, "the buffers are out");
+        bytes.extend(c.finish(&[0, 7]).unwrap());
+        assert!(c.is_full());
+        assert_eq!((rings[0].spare.len(), rings[1].spare.len()), (BUFFERS, BUFFERS), "the buffers are back");
+
+        let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
+        let (mut frames, mut lost) = (Vec::new(), Vec::new());
+        while let Some(block) = reader.next_block() {
+            match block.unwrap() {
+                Block::EnhancedPacket(p) => {
+                    let direction = p.options.iter().find_map(|o| match o {
+                        EnhancedPacketOption::Flags(f) => Some(*f),
+                        _ => None,
+                    });
+                    assert_eq!(p.original_len, 99);
+                    frames.push((p.interface_id, direction, String::from_utf8(p.data.to_vec()).unwrap()));
+                }
+                Block::InterfaceStatistics(s) => match s.options[..] {
+                    [InterfaceStatisticsOption::IsbIfDrop(n)] => lost.push(n),
+                    _ => panic!("{s:?}"),
+                },
+                Block::InterfaceDescription(i) => assert_eq!(i.linktype, DataLink::ETHERNET),
+                other => panic!("{other:?}"),
+            }
+        }
+        let frame = |interface, direction, text: &str| (interface, Some(direction), text.to_owned());
+        assert_eq!(
+            frames,
+            [frame(1, INBOUND, "first"), frame(1, OUTBOUND, "second"), frame(0, OUTBOUND, "third")]
+        );
+        assert_eq!(lost, [0, 7]);
+    }
+}

@@ -300,3 +300,86 @@ pub(super) fn line(worker: usize, r: &CloseRecord, clock: &WallClock, names: &Na
     text.push(b'\n');
     text.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::admin::model::ClosesQuery;
+    use crate::tcp::record::{Cause, ClosePath, ClosingTimes, First};
+    use crate::wire::{Addr, Endpoint, Tuple};
+
+    fn record(port: u16, cause: Cause) -> CloseRecord {
+        let end = |port| Endpoint::new(Addr::v4([192, 0, 2, 1]), port);
+        CloseRecord {
+            tuple: Tuple { local: end(80), remote: end(port) },
+            listener: Some(0),
+            opened_at: Time::from_micros(1_000_000),
+            closed_at: Time::from_micros(3_500_000),
+            path: ClosePath::Active,
+            first: First::Us,
+            cause,
+            fin_retransmissions: 1,
+            times: ClosingTimes { fin_wait_1: Duration::from_millis(20), ..ClosingTimes::default() },
+            unacknowledged: 0,
+            bytes_in: 3,
+            bytes_out: 4,
+            time_wait: true,
+        }
+    }
+
+    /// The queue that the thread has asked for, and one of how many records goes into it.
+    fn tapped(requests: &Receiver<Request>) -> Option<(Arc<ArrayQueue<CloseRecord>>, u32)> {
+        match requests.recv_timeout(Duration::from_secs(10)) {
+            Ok(Request::TapCloses(mut taps)) => taps.remove(0).map(|t| (t.queue, t.every)),
+            _ => panic!("no tap"),
+        }
+    }
+
+    #[test]
+    fn the_file_gets_its_sample_and_followers_what_they_ask_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("closes");
+        let settings = CloseLogSettings { keep: 0, file: Some(path.clone()), sample: 3 };
+        let (to, requests) = unbounded();
+        let names = Names::default();
+        names.push(Some("web".to_owned()));
+        let file = Some(open(&path).unwrap());
+        let wall = WallClock::new(Clock::start());
+        let mut log = CloseLog::start(&settings, file, 1, to, names.clone(), wall).unwrap();
+        let (_, every) = tapped(&requests).unwrap();
+        assert_eq!(every, 3, "the workers leave the others out");
+
+        let query = ClosesQuery { cause: Some("idle".to_owned()), ..ClosesQuery::default() };
+        let filter = CloseFilter::new(&query, &names).unwrap();
+        let (lines, mut followed) = tokio::sync::mpsc::channel(1);
+        log.desk().follow(Follower { filter, lines, lost: 0 });
+        let (queue, every) = tapped(&requests).unwrap();
+        assert_eq!(every, 1, "a follower sees all");
+        for (port, cause) in [(1, Cause::Peer), (2, Cause::Idle), (3, Cause::Idle), (4, Cause::Peer)] {
+            queue.push(record(port, cause)).unwrap();
+        }
+        let line = followed.blocking_recv().unwrap();
+        let c: CloseLine = serde_json::from_slice(&line).unwrap();
+        assert_eq!((c.peer.port(), c.listener.as_deref(), c.cause.as_str()), (2, Some("web"), "idle"));
+        assert!((c.lifetime_s - 2.5).abs() < 1e-9 && (c.closing_ms.fin_wait_1 - 20.0).abs() < 1e-9, "{c:?}");
+        // The channel held one line: what was too much is told with the next one.
+        queue.push(record(5, Cause::Idle)).unwrap();
+        let mut got = String::new();
+        while !got.contains("\"lost\"") {
+            queue.push(record(6, Cause::Idle)).unwrap();
+            got = String::from_utf8(followed.blocking_recv().unwrap().to_vec()).unwrap();
+        }
+        drop(followed);
+        log.stop();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let ports: Vec<u16> =
+            text.lines().map(|l| serde_json::from_str::<CloseLine>(l).unwrap().peer.port()).collect();
+        assert_eq!(ports[..2], [1, 4], "one of three: {text}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_named_with_its_key() {
+        let e = open(Path::new("/no/such/closes")).unwrap_err().to_string();
+        assert!(e.contains("/no/such/closes") && e.contains("[close_log] file"), "{e}");
+    }
+}
