@@ -21,7 +21,7 @@ pub fn execute(args: &ConfigArgs) -> ExitCode {
     }
     let config = loaded.config;
     let source = Source { path: args.config.clone(), config };
-    match logging::install(&source.config.log).and_then(|()| run(source)) {
+    match logging::install(&source.config.log).and_then(|()| run(&source)) {
         Ok(outcome) if outcome.is_ok() => ExitCode::SUCCESS,
         // What failed was logged as it happened.
         Ok(_) => ExitCode::from(EXIT_FAILURE),
@@ -33,7 +33,7 @@ pub fn execute(args: &ConfigArgs) -> ExitCode {
     }
 }
 
-fn run(source: Source) -> anyhow::Result<Outcome> {
+fn run(source: &Source) -> anyhow::Result<Outcome> {
     let config = &source.config;
     // Before any thread: all inherit the mask, and the signals wait for the one that asks for them.
     let deadline = config.drain.deadline;

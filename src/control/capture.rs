@@ -45,6 +45,9 @@ const INBOUND: u32 = 0b01;
 /// And outbound.
 const OUTBOUND: u32 = 0b10;
 
+/// What each worker captures, if anything.
+pub(super) type Taps = Vec<Option<Box<CaptureTap>>>;
+
 /// The bounds of a capture.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
@@ -71,7 +74,7 @@ impl Capture {
         bounds: &Bounds,
         queues: &[String],
         clock: WallClock,
-    ) -> Result<(Self, Vec<Option<Box<CaptureTap>>>), pcap_file::PcapError> {
+    ) -> Result<(Self, Taps), pcap_file::PcapError> {
         let snaplen = bounds.snaplen as usize;
         let rings: Vec<_> = queues.iter().map(|_| Arc::new(CaptureRing::new(BUFFERS, snaplen))).collect();
         let mut writer = PcapNgWriter::new(Vec::new())?;

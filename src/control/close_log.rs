@@ -224,7 +224,7 @@ impl Thread {
     fn tap(&mut self) {
         // Whoever follows wants all; a file alone, its sample.
         let wanted =
-            if !self.followers.is_empty() { Some(1) } else { self.file.as_ref().map(|_| self.sample) };
+            if self.followers.is_empty() { self.file.as_ref().map(|_| self.sample) } else { Some(1) };
         if wanted == self.every {
             return;
         }

@@ -189,7 +189,7 @@ impl Supervisor {
                     let _ = w.worker.handle.send(Command::Capture(tap));
                 }
                 self.refresh();
-                let lost = self.workers.iter().map(|w| w.counters.capture_lost);
+                let lost = self.workers.iter().map(|w| w.counters.operated.capture_lost);
                 let _ = answer.send(lost.collect());
             }
             Request::Status(answer) => {
@@ -283,6 +283,7 @@ impl Supervisor {
             return Err("the process is ending: its connections are being closed");
         }
         self.phases.advance(Phase::Draining);
+        self.refresh();
         let began = self.operations.pause.as_ref().map_or_else(Instant::now, |p| p.began);
         tracing::info!(over = ?order.over, new = word(order.new), connections = self.left().live, "draining, asked by an operator");
         self.operations.pause = Some(Pause { began, order });
@@ -332,7 +333,7 @@ impl Supervisor {
         let log = log.map_err(|e| ReloadError::NotNow(e.to_string()))?;
         let settings = Settings::from_config(&new);
         let (change, claims) = self.plan(&settings, &report);
-        let silent = self.change(change);
+        let silent = self.change(&change);
         self.operations.closes.write(log, new.close_log.sample);
         self.operations.order = settings.drain;
         self.operations.source = Some(Source { path: source.path, config: new });
@@ -361,11 +362,14 @@ impl Supervisor {
             let ends: Vec<Endpoint> = l.addresses.iter().map(|&a| a.into()).collect();
             let same = !report.added.contains(&l.name) && !report.changed.contains(&l.name);
             let was = o.listeners.iter().find(|w| w.name == l.name).filter(|_| same);
-            let number = was.map(|w| w.number).unwrap_or_else(|| {
-                services.push(l.service.clone());
-                tcp.limits.push(l.limits.clone());
-                o.names.push(Some(l.name.clone()))
-            });
+            let number = was.map_or_else(
+                || {
+                    services.push(l.service.clone());
+                    tcp.limits.push(l.limits.clone());
+                    o.names.push(Some(l.name.clone()))
+                },
+                |w| w.number,
+            );
             listeners.push(InForce { name: l.name.clone(), number, ends });
         }
         let gone = o.listeners.iter().filter(|w| !listeners.iter().any(|l| l.number == w.number));
@@ -383,7 +387,7 @@ impl Supervisor {
     }
 
     /// Has every worker make a change, and waits for it. Returns one that has not answered.
-    fn change(&mut self, plan: Plan) -> Option<usize> {
+    fn change(&mut self, plan: &Plan) -> Option<usize> {
         let o = &self.operations;
         let (tcp, table) = (o.tcp.clone(), o.table());
         for w in self.workers.iter_mut().filter(|w| !w.worker.is_joined()) {
@@ -470,14 +474,14 @@ impl Supervisor {
         match of {
             Former::End(end) => match self.steering.unclaim(Claim::Listen(end)) {
                 Ok(()) => {
-                    tracing::info!(at = %end, "given back to the kernel: the last connection has ended")
+                    tracing::info!(at = %end, "given back to the kernel: the last connection has ended");
                 }
                 Err(e) => tracing::warn!(at = %end, error = %e, "cannot be given back to the kernel"),
             },
             Former::Number(number) => plan.gone.push(number),
         }
         // Nobody waits for it: it changes no listener.
-        let _ = self.change(plan);
+        let _ = self.change(&plan);
     }
 }
 

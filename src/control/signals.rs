@@ -105,16 +105,20 @@ impl Watch {
     fn wait_for_end(&self, set: &SigSet) -> nix::Result<Signal> {
         loop {
             match set.wait()? {
-                Signal::SIGHUP => match self.0.control.get() {
-                    // What it did or why not is logged where it is done, unless the file was wrong.
-                    Some(control) => match control.reload() {
-                        Err(ReloadError::Config(e)) => tracing::error!("configuration not taken: {e}"),
-                        Ok(_) | Err(_) => {}
-                    },
-                    None => tracing::warn!("asked to read the configuration again while starting: not done"),
-                },
+                Signal::SIGHUP => self.reload(),
                 signal => return Ok(signal),
             }
+        }
+    }
+
+    fn reload(&self) {
+        let Some(control) = self.0.control.get() else {
+            tracing::warn!("asked to read the configuration again while starting: not done");
+            return;
+        };
+        // What it did or why not is logged where it is done, unless the file was wrong.
+        if let Err(ReloadError::Config(e)) = control.reload() {
+            tracing::error!("configuration not taken: {e}");
         }
     }
 }

@@ -11,6 +11,7 @@
 //! peers are held back no longer than the lease.
 
 use super::admin::model::Status;
+use super::capture::Taps;
 use super::drain::{Drain, Left, Step};
 use super::operate::{Answer, Errands, Facts, Operations, Order};
 use super::outcome::{Outcome, WorkerFailure};
@@ -21,7 +22,6 @@ use crate::config::Config;
 use crate::metrics::block::{Block, Counters};
 use crate::metrics::exposition::Exposition;
 use crate::port::xsk::{Counter, Steering};
-use crate::shard::capture::CaptureTap;
 use crate::shard::closes::{ClosePage, CloseTap};
 use crate::shard::mailbox::{Command, Reply};
 use crate::shard::sweep::Sweep;
@@ -64,7 +64,7 @@ pub(super) enum Request {
     /// Where each worker passes close records on.
     TapCloses(Vec<Option<CloseTap>>),
     /// What each worker captures; answered by how many frames each has lost for captures since the start.
-    Capture(Vec<Option<Box<CaptureTap>>>, Answer<Vec<u64>>),
+    Capture(Taps, Answer<Vec<u64>>),
     /// How everything is.
     Status(Answer<Box<Status>>),
     /// The configuration in force.
@@ -280,7 +280,7 @@ impl Supervisor {
                     }
                     Reply::Trace(trace) => w.trace = Some(trace),
                     Reply::Sweep(_) | Reply::Configured(_) | Reply::Closes(_) => {
-                        self.operator_reply(i, reply)
+                        self.operator_reply(i, reply);
                     }
                 }
             }

@@ -62,6 +62,32 @@ const PATHS: usize = ClosePath::ALL.len();
 const FIRSTS: usize = First::ALL.len();
 const CAUSES: usize = Cause::ALL.len();
 
+/// Counters and gauges of what operators had a worker do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operated {
+    /// Close records that somebody listened for and that found the queue full.
+    pub close_log_lost: u64,
+    /// Frames captured.
+    pub captured: u64,
+    /// Frames that were to be captured and found no spare buffer.
+    pub capture_lost: u64,
+    /// Connections there were when the present drain began (gauge).
+    pub drain_total: u64,
+    /// Those of them that have been told of it (gauge).
+    pub drain_told: u64,
+}
+
+impl Operated {
+    fn merge(&mut self, other: &Self) {
+        let Self { close_log_lost, captured, capture_lost, drain_total, drain_told } = other;
+        self.close_log_lost += close_log_lost;
+        self.captured += captured;
+        self.capture_lost += capture_lost;
+        self.drain_total += drain_total;
+        self.drain_told += drain_told;
+    }
+}
+
 /// Plain counters and gauges of one worker.
 #[derive(Clone, Debug)]
 pub struct Counters {
@@ -129,16 +155,8 @@ pub struct Counters {
     pub transitions: [[u64; Event::COUNT]; State::COUNT],
     /// Events that the transition table calls impossible: an engine fault when not 0.
     pub illegal_transitions: u64,
-    /// Close records that somebody listened for and that found the queue full.
-    pub close_log_lost: u64,
-    /// Frames captured.
-    pub captured: u64,
-    /// Frames that were to be captured and found no spare buffer.
-    pub capture_lost: u64,
-    /// Connections there were when the present drain began (gauge).
-    pub drain_total: u64,
-    /// Those of them that have been told of it (gauge).
-    pub drain_told: u64,
+    /// What operators had the worker do.
+    pub operated: Operated,
     /// Microseconds of turns that found work.
     pub busy_us: u64,
     /// Microseconds of turns that found none, asleep or spinning.
@@ -184,11 +202,7 @@ impl Default for Counters {
             ecn_echoed: 0,
             transitions: [[0; Event::COUNT]; State::COUNT],
             illegal_transitions: 0,
-            close_log_lost: 0,
-            captured: 0,
-            capture_lost: 0,
-            drain_total: 0,
-            drain_told: 0,
+            operated: Operated::default(),
             busy_us: 0,
             idle_us: 0,
             turns: 0,
@@ -252,11 +266,7 @@ impl Counters {
             ecn_echoed,
             transitions,
             illegal_transitions,
-            close_log_lost,
-            captured,
-            capture_lost,
-            drain_total,
-            drain_told,
+            operated,
             busy_us,
             idle_us,
             turns,
@@ -295,17 +305,13 @@ impl Counters {
             (&mut self.ecn_experienced, ecn_experienced),
             (&mut self.ecn_echoed, ecn_echoed),
             (&mut self.illegal_transitions, illegal_transitions),
-            (&mut self.close_log_lost, close_log_lost),
-            (&mut self.captured, captured),
-            (&mut self.capture_lost, capture_lost),
-            (&mut self.drain_total, drain_total),
-            (&mut self.drain_told, drain_told),
             (&mut self.busy_us, busy_us),
             (&mut self.idle_us, idle_us),
             (&mut self.turns, turns),
         ] {
             *mine += theirs;
         }
+        self.operated.merge(operated);
         merge_port(&mut self.port, port);
     }
     /// RSTs sent and accepted.

@@ -351,8 +351,8 @@ fn connections(out: &mut Families, n: &Counters) {
     {
         out.count(&c::PATH_MTU, &[cause], v);
     }
-    out.count(&c::CLOSE_LOG_LOST, &[], n.close_log_lost);
-    for (event, v) in [("captured", n.captured), ("lost", n.capture_lost)] {
+    out.count(&c::CLOSE_LOG_LOST, &[], n.operated.close_log_lost);
+    for (event, v) in [("captured", n.operated.captured), ("lost", n.operated.capture_lost)] {
         out.count(&c::CAPTURE, &[event], v);
     }
     out.count(&c::ILLEGAL_TRANSITIONS, &[], n.illegal_transitions);

@@ -106,8 +106,8 @@ impl super::Core {
         let Some(tap) = &mut self.capture else { return };
         match tap.see(bytes, tuple, &self.listeners, self.now, sent) {
             Copy::Not => {}
-            Copy::Done => self.block.counters.captured += 1,
-            Copy::Lost => self.block.counters.capture_lost += 1,
+            Copy::Done => self.block.counters.operated.captured += 1,
+            Copy::Lost => self.block.counters.operated.capture_lost += 1,
         }
     }
 }

@@ -355,7 +355,7 @@ impl Core {
     pub(super) fn report_close(&mut self, conn: &mut Conn, record: &CloseRecord) {
         if conn.flags.has(ConnFlags::TOLD_OPEN) || conn.is_active() {
             self.block.counters.close(record);
-            self.block.counters.close_log_lost += u64::from(self.closes.push(record));
+            self.block.counters.operated.close_log_lost += u64::from(self.closes.push(record));
             self.block.histograms.record_close(record.path, record.times.total());
             if let Some(s) = self.services.get_mut(usize::from(conn.service)) {
                 s.closed(&conn.tuple, conn.user, record);

@@ -117,7 +117,7 @@ impl<P: Port> Shard<P> {
         c.illegal_transitions = core.log.impossible;
         c.chunks_used = core.pool.used() as u64;
         c.chunks_total = core.pool.total() as u64;
-        (c.drain_total, c.drain_told) = (core.pace.total, core.pace.told);
+        (c.operated.drain_total, c.operated.drain_told) = (core.pace.total, core.pace.told);
         c.port = self.port.stats();
         block.counters.clone_from(c);
         block.histograms.reset();

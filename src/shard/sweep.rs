@@ -150,7 +150,17 @@ impl Sweep {
         self.done || self.slots == 0 || self.is_full()
     }
 
-    /// Moves on to a table whose states are meant.
+    /// Whether a table can hold a record that is meant.
+    fn worth_a_look(&self, table: Table) -> bool {
+        let states = self.filter.states;
+        match table {
+            Table::Half | Table::HalfWide => states.has(State::SynReceived) && self.deed != Deed::Close,
+            Table::Conns => true,
+            Table::Waits | Table::WaitsWide => states.has(State::TimeWait) && self.deed == Deed::List,
+        }
+    }
+
+    /// Moves on to the next table.
     fn next_table(&mut self) {
         match self.at.table.next() {
             Some(table) => self.at = Cursor { table, slot: 0 },
@@ -190,7 +200,7 @@ impl<P: Port> Shard<P> {
                 return;
             }
             let Cursor { table, slot } = sweep.at;
-            if !self.core.worth_a_look(table, sweep) || slot >= self.core.tables.touched(table) {
+            if !sweep.worth_a_look(table) || slot >= self.core.tables.touched(table) {
                 sweep.next_table();
                 continue;
             }
@@ -274,16 +284,6 @@ impl<P: Port> Shard<P> {
 }
 
 impl Core {
-    /// Whether a table can hold a record that is meant.
-    fn worth_a_look(&self, table: Table, sweep: &Sweep) -> bool {
-        let states = sweep.filter.states;
-        match table {
-            Table::Half | Table::HalfWide => states.has(State::SynReceived) && sweep.deed != Deed::Close,
-            Table::Conns => true,
-            Table::Waits | Table::WaitsWide => states.has(State::TimeWait) && sweep.deed == Deed::List,
-        }
-    }
-
     /// The record in a slot, if there is one that is meant.
     fn row(&self, table: Table, slot: u32, filter: &Filter) -> Option<Row> {
         match table {

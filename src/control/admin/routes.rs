@@ -301,13 +301,11 @@ async fn list(s: &Shared, filter: &Filter, limit: u64, from: (usize, Cursor), pi
                 let _ = pieces.send(Ok(text.into())).await;
                 return;
             }
-            sweep = match s.ask(|answer| Request::Sweep(worker, sweep, answer)).await {
-                Ok(sweep) => sweep,
-                Err(_) => {
-                    let _ = pieces.send(Err(Broken("a worker does not answer"))).await;
-                    return;
-                }
+            let Ok(filled) = s.ask(|answer| Request::Sweep(worker, sweep, answer)).await else {
+                let _ = pieces.send(Err(Broken("a worker does not answer"))).await;
+                return;
             };
+            sweep = filled;
             for row in &sweep.rows {
                 let name = row.listener.and_then(|n| s.names.name(n));
                 add_line(&mut text, &ConnectionLine::new(worker, row, name));
@@ -372,7 +370,10 @@ async fn follow(s: &Shared, q: &ClosesQuery, filter: CloseFilter, pieces: &Piece
             return;
         }
     }
-    while q.follow {
+    if !q.follow {
+        return;
+    }
+    loop {
         let line = tokio::select! {
             line = coming.recv() => line,
             () = pieces.closed() => return,

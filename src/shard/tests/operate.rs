@@ -213,7 +213,7 @@ fn a_drain_at_a_pace_tells_connections_evenly_and_wakes_for_each() {
     first.retain(|ms| ms % 2000 == 0);
     assert_eq!(first, [0, 2000, 4000, 6000, 8000], "{fins:?}");
     let c = h.counters();
-    assert_eq!((c.drain_total, c.drain_told), (5, 5));
+    assert_eq!((c.operated.drain_total, c.operated.drain_told), (5, 5));
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn close_records_are_kept_and_passed_on_and_what_finds_the_queue_full_is_counted
     h.command(Command::TapCloses(Some(CloseTap { queue: Arc::clone(&queue), every: 1 })));
     open(&mut h, 3);
     assert_eq!(end(&mut h, Deed::Abort, Filter::default()), (3, 3));
-    assert_eq!((queue.len(), h.counters().close_log_lost), (2, 1));
+    assert_eq!((queue.len(), h.counters().operated.close_log_lost), (2, 1));
     assert_eq!(queue.pop().unwrap().cause, Cause::Operator);
     h.command(Command::Closes(Box::new(ClosePage::new(8))));
     let Some(Reply::Closes(page)) = h.mailbox.reply() else { panic!("no page") };
@@ -338,7 +338,7 @@ fn a_capture_has_both_directions_up_to_its_limit_and_counts_what_it_loses() {
     // No buffer came back: what follows is lost and counted.
     after!(h, 100);
     let c = h.counters();
-    assert_eq!((c.captured, c.capture_lost), (4, 1));
+    assert_eq!((c.operated.captured, c.operated.capture_lost), (4, 1));
     for mut f in frames {
         f.bytes.clear();
         ring.spare.push(f).unwrap();
