@@ -90,21 +90,26 @@ pub(super) struct Pause {
     pub order: DrainOrder,
 }
 
-/// What the supervisor knows for operators.
-pub(super) struct Operations {
+/// What is in force.
+pub(super) struct InEffect {
     pub interface: String,
     pub xdp: String,
     /// Zero-copy or copy, of each worker.
     pub copies: Vec<String>,
-    pub started: Instant,
     pub names: Names,
     pub closes: close_log::Desk,
     pub source: Option<Source>,
-    /// Settings in force, with the limits of every number there has been.
+    /// With the limits of every number there has been.
     pub tcp: TcpConfig,
     pub listeners: Vec<InForce>,
     /// What a drain is made of when nobody says.
     pub order: DrainOrder,
+}
+
+/// What the supervisor knows for operators.
+pub(super) struct Operations {
+    pub now: InEffect,
+    pub started: Instant,
     pub former: Vec<Former>,
     check: Option<Check>,
     pub pause: Option<Pause>,
@@ -112,33 +117,11 @@ pub(super) struct Operations {
     pub reloads: u64,
 }
 
-/// What operations begin with.
-pub(super) struct Facts {
-    pub interface: String,
-    pub xdp: String,
-    pub copies: Vec<String>,
-    pub names: Names,
-    pub closes: close_log::Desk,
-    pub source: Option<Source>,
-    pub tcp: TcpConfig,
-    pub listeners: Vec<InForce>,
-    pub order: DrainOrder,
-}
-
 impl Operations {
-    pub fn new(f: Facts) -> Self {
-        let Facts { interface, xdp, copies, names, closes, source, tcp, listeners, order } = f;
+    pub fn new(now: InEffect) -> Self {
         Self {
-            interface,
-            xdp,
-            copies,
+            now,
             started: Instant::now(),
-            names,
-            closes,
-            source,
-            tcp,
-            listeners,
-            order,
             former: Vec::new(),
             check: None,
             pause: None,
@@ -148,16 +131,16 @@ impl Operations {
     }
 
     fn ends(&self) -> impl Iterator<Item = Endpoint> {
-        self.listeners.iter().flat_map(|l| l.ends.iter().copied())
+        self.now.listeners.iter().flat_map(|l| l.ends.iter().copied())
     }
 
     /// Who listens where, as workers need it.
     fn table(&self) -> Listeners {
         let mut table = Listeners::default();
-        for l in &self.listeners {
+        for l in &self.now.listeners {
             l.ends.iter().for_each(|&e| table.add(e, l.number));
         }
-        table.set_count(self.listeners.len() as u16);
+        table.set_count(self.now.listeners.len() as u16);
         let retired = self.former.iter().filter_map(|f| match f {
             Former::End(end) => Some(*end),
             Former::Number(_) => None,
@@ -197,10 +180,10 @@ impl Supervisor {
                 let _ = answer.send(Box::new(self.status()));
             }
             Request::Source(answer) => {
-                let _ = answer.send(self.operations.source.clone());
+                let _ = answer.send(self.operations.now.source.clone());
             }
             Request::Pause(order, answer) => {
-                let order = order(self.operations.order);
+                let order = order(self.operations.now.order);
                 let _ = answer.send(self.pause(order));
             }
             Request::Resume(answer) => {
@@ -308,14 +291,14 @@ impl Supervisor {
 
     /// What the drain at the end of the process is made of, within its deadline.
     pub(super) fn last_order(&self, deadline: Duration) -> DrainOrder {
-        let order = self.operations.order;
+        let order = self.operations.now.order;
         DrainOrder { over: order.over.min(deadline), new: order.new }
     }
 
     // Reloads.
 
     fn reload(&mut self, new: Config) -> Result<Reloaded, ReloadError> {
-        let Some(source) = self.operations.source.clone() else {
+        let Some(source) = self.operations.now.source.clone() else {
             return Err(ReloadError::NotNow("the process was not started from a file".to_owned()));
         };
         if self.drain.is_some() || self.operations.pause.is_some() {
@@ -324,7 +307,7 @@ impl Supervisor {
         }
         let report = compare(&source.config, &new).map_err(ReloadError::Refused)?.report;
         let fresh = report.added.len() + report.changed.len();
-        if self.operations.names.count() + fresh > MAX_NUMBERS {
+        if self.operations.now.names.count() + fresh > MAX_NUMBERS {
             return Err(ReloadError::NotNow(
                 "listeners have changed 65,000 times; restart the process".to_owned(),
             ));
@@ -334,9 +317,9 @@ impl Supervisor {
         let settings = Settings::from_config(&new);
         let (change, claims) = self.plan(&settings, &report);
         let silent = self.change(&change);
-        self.operations.closes.write(log, new.close_log.sample);
-        self.operations.order = settings.drain;
-        self.operations.source = Some(Source { path: source.path, config: new });
+        self.operations.now.closes.write(log, new.close_log.sample);
+        self.operations.now.order = settings.drain;
+        self.operations.now.source = Some(Source { path: source.path, config: new });
         self.operations.reloads += 1;
         // The workers know the listeners before the first SYN for one comes.
         for claim in claims {
@@ -354,28 +337,28 @@ impl Supervisor {
     fn plan(&mut self, settings: &Settings, report: &Reloaded) -> (Plan, Vec<Claim>) {
         let o = &mut self.operations;
         let before: Vec<Endpoint> = o.ends().collect();
-        let limits = std::mem::take(&mut o.tcp.limits);
-        let mut tcp = TcpConfig { mtu: o.tcp.mtu, limits, ..settings.tcp.clone() };
+        let limits = std::mem::take(&mut o.now.tcp.limits);
+        let mut tcp = TcpConfig { mtu: o.now.tcp.mtu, limits, ..settings.tcp.clone() };
         let mut services: Vec<ServiceFactory> = Vec::new();
         let mut listeners = Vec::new();
         for l in &settings.listeners {
             let ends: Vec<Endpoint> = l.addresses.iter().map(|&a| a.into()).collect();
             let same = !report.added.contains(&l.name) && !report.changed.contains(&l.name);
-            let was = o.listeners.iter().find(|w| w.name == l.name).filter(|_| same);
+            let was = o.now.listeners.iter().find(|w| w.name == l.name).filter(|_| same);
             let number = was.map_or_else(
                 || {
                     services.push(l.service.clone());
                     tcp.limits.push(l.limits.clone());
-                    o.names.push(Some(l.name.clone()))
+                    o.now.names.push(Some(l.name.clone()))
                 },
                 |w| w.number,
             );
             listeners.push(InForce { name: l.name.clone(), number, ends });
         }
-        let gone = o.listeners.iter().filter(|w| !listeners.iter().any(|l| l.number == w.number));
+        let gone = o.now.listeners.iter().filter(|w| !listeners.iter().any(|l| l.number == w.number));
         o.former.extend(gone.map(|w| Former::Number(w.number)));
-        o.listeners = listeners;
-        o.tcp = tcp;
+        o.now.listeners = listeners;
+        o.now.tcp = tcp;
         let after: Vec<Endpoint> = o.ends().collect();
         o.former.retain(|f| !matches!(f, Former::End(end) if after.contains(end)));
         o.former.extend(before.iter().filter(|e| !after.contains(e)).map(|&e| Former::End(e)));
@@ -389,7 +372,7 @@ impl Supervisor {
     /// Has every worker make a change, and waits for it. Returns one that has not answered.
     fn change(&mut self, plan: &Plan) -> Option<usize> {
         let o = &self.operations;
-        let (tcp, table) = (o.tcp.clone(), o.table());
+        let (tcp, table) = (o.now.tcp.clone(), o.table());
         for w in self.workers.iter_mut().filter(|w| !w.worker.is_joined()) {
             let change = Change {
                 tcp: tcp.clone(),

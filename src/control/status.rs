@@ -46,7 +46,7 @@ impl Supervisor {
                 worker: i,
                 queue: w.worker.queue,
                 core: w.worker.core,
-                copy: o.copies.get(i).cloned().unwrap_or_default(),
+                copy: o.now.copies.get(i).cloned().unwrap_or_default(),
                 busy: w.busy,
                 connections: left.live,
                 half_open: left.half_open,
@@ -62,8 +62,8 @@ impl Supervisor {
             pid: std::process::id(),
             phase: self.phases.now().as_str().to_owned(),
             uptime_s: o.started.elapsed().as_secs_f64(),
-            interface: o.interface.clone(),
-            xdp: o.xdp.clone(),
+            interface: o.now.interface.clone(),
+            xdp: o.now.xdp.clone(),
             workers: self.workers.iter().enumerate().map(worker).collect(),
             population: states.map(|(s, n)| (s.as_str().to_owned(), n)).collect(),
             totals: totals(&sum),
@@ -78,7 +78,7 @@ impl Supervisor {
         let pause = self.operations.pause.as_ref();
         let ending = self.drain.as_ref();
         let began = ending.map(Drain::began).or(pause.map(|p| p.began))?;
-        let order = pause.map_or(self.operations.order, |p| p.order);
+        let order = pause.map_or(self.operations.now.order, |p| p.order);
         let left = Left::of(sum);
         Some(DrainStatus {
             ending: ending.is_some(),

@@ -13,7 +13,7 @@
 use super::admin::model::Status;
 use super::capture::Taps;
 use super::drain::{Drain, Left, Step};
-use super::operate::{Answer, Errands, Facts, Operations, Order};
+use super::operate::{Answer, Errands, InEffect, Operations, Order};
 use super::outcome::{Outcome, WorkerFailure};
 use super::phase::{Phase, Phases};
 use super::reload::{ReloadError, Reloaded, Source};
@@ -127,7 +127,7 @@ impl Supervisor {
         steering: Steering,
         exposition: Exposition,
         phases: Phases,
-        facts: Facts,
+        in_effect: InEffect,
     ) -> Self {
         let watched = |worker| Watched {
             worker,
@@ -145,7 +145,7 @@ impl Supervisor {
             exposition,
             phases,
             drain: None,
-            operations: Operations::new(facts),
+            operations: Operations::new(in_effect),
             failures: Vec::new(),
             missing_frames: 0,
         }
@@ -212,7 +212,7 @@ impl Supervisor {
             }
             Request::Drain(deadline) => self.begin_drain(deadline),
             Request::End(otherwise) => {
-                let configured = self.operations.source.as_ref().map(|s| s.config.drain.deadline);
+                let configured = self.operations.now.source.as_ref().map(|s| s.config.drain.deadline);
                 self.begin_drain(configured.unwrap_or(otherwise));
             }
             Request::Quit(_) | Request::Ended => {}

@@ -4,7 +4,7 @@ use super::admin;
 use super::close_log::{self, CloseLog, WallClock};
 use super::http::{self, Admin, Server};
 use super::names::Names;
-use super::operate::{Facts, InForce};
+use super::operate::{InEffect, InForce};
 use super::outbound::{ConnectError, Opener};
 use super::outcome::Outcome;
 use super::phase::{Phase, Phases};
@@ -241,9 +241,9 @@ impl Terminator {
         let closes =
             CloseLog::start(&settings.close_log, log, workers.len(), requests.clone(), names.clone(), wall)
                 .map_err(StartError::system("starting the thread of the close log"))?;
-        let facts = facts(settings, &report, plan.tcp.clone(), names.clone(), closes.desk());
+        let in_effect = in_effect(settings, &report, plan.tcp.clone(), names.clone(), closes.desk());
         let mut supervisor =
-            Supervisor::new(inbox, workers, steering, exposition.clone(), phases.clone(), facts);
+            Supervisor::new(inbox, workers, steering, exposition.clone(), phases.clone(), in_effect);
         let silent = supervisor.first_reports(FIRST_TURN);
         let supervisor = std::thread::Builder::new()
             .name("fw-control".into())
@@ -476,13 +476,13 @@ fn engine_config(settings: &Settings, report: &Report) -> crate::tcp::TcpConfig 
 }
 
 /// What operators are told, and what a reload is compared with.
-fn facts(
+fn in_effect(
     settings: &Settings,
     report: &Report,
     tcp: crate::tcp::TcpConfig,
     names: Names,
     closes: close_log::Desk,
-) -> Facts {
+) -> InEffect {
     let listener = |l: &super::settings::ListenerSettings| InForce {
         name: l.name.clone(),
         number: names.push(Some(l.name.clone())),
@@ -493,7 +493,7 @@ fn facts(
         // Its service has a number too.
         names.push(None);
     }
-    Facts {
+    InEffect {
         interface: report.interface.clone(),
         xdp: report.attach.to_string(),
         copies: report.queues.iter().map(|(_, copy)| copy.as_str().to_owned()).collect(),
