@@ -309,7 +309,11 @@ mod tests {
         for cut in 1..text.len() {
             let (mut lines, mut got) = (Lines::default(), Vec::new());
             for piece in text.chunks(cut) {
-                lines.take(piece, &mut |l| Ok(got.push(String::from_utf8(l.to_vec()).unwrap()))).unwrap();
+                let mut each = |l: &[u8]| {
+                    got.push(String::from_utf8(l.to_vec()).unwrap());
+                    Ok(())
+                };
+                lines.take(piece, &mut each).unwrap();
             }
             assert_eq!(got, ["one", "two", "", "three"], "pieces of {cut}");
         }
