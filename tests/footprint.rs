@@ -6,12 +6,14 @@ use finwheel::service::{Context, Service};
 use finwheel::shard::mailbox::{mailboxes, no_wake};
 use finwheel::shard::{CONNECTION_BYTES, Capacity, HALF_OPEN_BYTES, Listener, Parts, Shard, TIME_WAIT_BYTES};
 use finwheel::tcp::TcpConfig;
+use finwheel::tcp::config::Limits;
 use finwheel::tcp::isn::{Secret, ts_val};
 use finwheel::tcp::record::CloseRecord;
 use finwheel::tcp::state::State;
 use finwheel::time::Time;
 use finwheel::wire::tcp::Timestamps;
 use finwheel::wire::{Addr, Emit, Endpoint, Flags, Header, L2, MacAddr, Options, SeqNum, Tuple};
+use std::time::Duration;
 
 /// Records of a kind in a small shard and in a large one: what both take besides is not counted, and the difference is some
 /// megabytes, so that pages count for nothing.
@@ -62,7 +64,12 @@ fn shard(kind: Kind, records: u32, now: Time) -> Shard<ReplayPort> {
     let any = [Addr::v4([0; 4]), Addr::v6([0; 16])];
     Shard::new(Parts {
         port: ReplayPort::new(64),
-        tcp: TcpConfig { syn_cookies: None, ..TcpConfig::default() },
+        // With a limit every connection has a deadline, and so a place on the wheel.
+        tcp: TcpConfig {
+            syn_cookies: None,
+            limits: vec![Limits { idle: Duration::from_secs(3600), ..Limits::DEFAULT }],
+            ..TcpConfig::default()
+        },
         capacity: Capacity {
             connections: room(Kind::Idle),
             half_open: room(Kind::HalfOpen),

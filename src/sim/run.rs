@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
             self.act();
             self.begin_due();
             // When a quarter of the connections was begun, and the next.
-            if u64::from(self.begun) * 4 > audits * u64::from(total) {
+            if self.begun * 4 > audits * total {
                 audits += 1;
                 self.audit();
             }

@@ -257,7 +257,7 @@ impl ClosingSpans {
     }
 
     /// As the close record shows it, of a connection whose peer closed first (`passive`), or whose FINs crossed.
-    pub(super) fn times(&self, passive: bool, crossed: bool) -> ClosingTimes {
+    pub(super) fn times(self, passive: bool, crossed: bool) -> ClosingTimes {
         let (first, second) =
             (Duration::from_micros(self.first.micros()), Duration::from_micros(self.second.micros()));
         let mut times = ClosingTimes::default();
