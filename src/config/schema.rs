@@ -19,6 +19,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// `[drain]`.
     pub drain: DrainConfig,
+    /// `[process]`.
+    pub process: ProcessConfig,
     /// `[metrics]`.
     pub metrics: MetricsConfig,
     /// `[log]`.
@@ -71,6 +73,8 @@ pub struct InterfaceConfig {
     pub ring_size: u32,
     /// Frames (buffers) of each queue.
     pub frames: u32,
+    /// Workers run the reception of their queue themselves.
+    pub busy_poll: bool,
 }
 
 impl Default for InterfaceConfig {
@@ -82,6 +86,7 @@ impl Default for InterfaceConfig {
             zero_copy: ZeroCopy::Auto,
             ring_size: 2048,
             frames: 8192,
+            busy_poll: false,
         }
     }
 }
@@ -333,6 +338,19 @@ pub struct DrainConfig {
 impl Default for DrainConfig {
     fn default() -> Self {
         Self { deadline: Duration::from_secs(30) }
+    }
+}
+
+/// `[process]`: what the process may do once it has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessConfig {
+    /// Whether it gives up capabilities and system calls that it needs no more.
+    pub sandbox: bool,
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self { sandbox: true }
     }
 }
 
