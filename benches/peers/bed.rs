@@ -38,7 +38,9 @@ impl Cores {
         let allowed: Vec<usize> = (0..CpuSet::count()).filter(|&c| set.is_set(c).unwrap_or(false)).collect();
         match allowed[..] {
             [client, .., server] => Ok(Self { server, client }),
-            _ => bail!("two cores are needed, one for the server and one for the client; allowed are {allowed:?}"),
+            _ => bail!(
+                "two cores are needed, one for the server and one for the client; allowed are {allowed:?}"
+            ),
         }
     }
 }
@@ -114,9 +116,10 @@ impl Bed {
         let via = self.rig.client_v4().context("the rig has an IPv4 address")?.to_string();
         run(ns.command("ip"), &["route", "add", SOURCES, "via", &via])?;
         for (ns, interface) in [(ns, SERVER_INTERFACE), (self.rig.client_ns(), CLIENT_INTERFACE)] {
-            if queues == 1 {
-                run(ns.command("tc"), &["qdisc", "replace", "dev", interface, "root", "pfifo", "limit", QUEUE])?;
-            }
+            let base = ["qdisc", "replace", "dev", interface, "root"];
+            // With several transmit queues each gets the default one, which is as long.
+            let kind: &[&str] = if queues == 1 { &["pfifo", "limit", QUEUE] } else { &["mq"] };
+            run(ns.command("tc"), &[&base[..], kind].concat())?;
         }
         Ok(())
     }
@@ -181,7 +184,10 @@ impl Process {
         let log = dir.path().join("log");
         let mut command = ns.command(program);
         make(dir.path(), &mut command)?;
-        command.stdin(Stdio::null()).stdout(File::create(dir.path().join("out"))?).stderr(File::create(&log)?);
+        command
+            .stdin(Stdio::null())
+            .stdout(File::create(dir.path().join("out"))?)
+            .stderr(File::create(&log)?);
         // A child has the cores of the thread that makes it.
         let spawned = std::thread::scope(|s| {
             let pinned = s.spawn(|| {
@@ -211,7 +217,12 @@ impl Process {
     }
 
     /// Waits until `done`, and while it does the process must live.
-    pub fn until(&mut self, what: &str, limit: Duration, mut done: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
+    pub fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut done: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<()> {
         let end = Instant::now() + limit;
         while !done(self)? {
             if let Some(status) = self.child.try_wait()? {

@@ -59,7 +59,14 @@ struct Held {
 }
 
 /// Watches a population grow to `count`, from the first one on.
-fn watch(bed: &Bed, server: &mut Server, client: &mut Client, state: &str, count: u64, limit: Duration) -> Result<Held> {
+fn watch(
+    bed: &Bed,
+    server: &mut Server,
+    client: &mut Client,
+    state: &str,
+    count: u64,
+    limit: Duration,
+) -> Result<Held> {
     let began = Instant::now();
     let mut first = None;
     let (mut most, mut client_rss) = (0, 0);
@@ -109,7 +116,10 @@ pub fn rate(bed: &Bed, cores: Cores) -> Result<Rate> {
     let takes = Duration::from_secs(1);
     let load = Load {
         cores: vec![cores.client],
-        options: format!("--request http --close server --concurrency 256 --duration {}ms", takes.as_millis()),
+        options: format!(
+            "--request http --close server --concurrency 256 --duration {}ms",
+            takes.as_millis()
+        ),
         takes,
     };
     let lives = client::run(bed, &load)?.figure("/completed_per_s")?;
@@ -153,11 +163,15 @@ pub fn time_wait(bed: &Bed, cores: Cores, count: u64, rate: Rate) -> Result<Valu
     let empty = resident(server.process().id())?;
     let load = Load {
         cores: vec![cores.client],
-        options: format!("--request http --close server --connections {count} --concurrency 256 --timeout 10s"),
+        options: format!(
+            "--request http --close server --connections {count} --concurrency 256 --timeout 10s"
+        ),
         takes: Duration::from_secs_f64(count as f64 / rate * 3.0) + Duration::from_secs(10),
     };
     if load.takes > Duration::from_secs(230) {
-        bail!("{count} records at {rate:.0} a second do not come together within the 240 s that the first lasts");
+        bail!(
+            "{count} records at {rate:.0} a second do not come together within the 240 s that the first lasts"
+        );
     }
     let mut client = Client::start(bed, &load)?;
     let held = watch(bed, &mut server, &mut client, "TIME_WAIT", count, load.takes)?;

@@ -93,7 +93,8 @@ impl Server {
     pub fn finwheel(bed: &Bed, cores: &[usize], service: &str, tables: Tables) -> Result<Self> {
         bed.leave_to_worker(Side::Server, true)?;
         let at = address(bed)?;
-        let body = if service == "http" { format!("[listener.http]\nbody = {BODY:?}\n") } else { String::new() };
+        let body =
+            if service == "http" { format!("[listener.http]\nbody = {BODY:?}\n") } else { String::new() };
         let Tables { connections, time_wait, time_wait_s } = tables;
         let config = format!(
             "[interface]\nname = \"{SERVER_INTERFACE}\"\nbusy_poll = true\n[worker]\ncores = {cores:?}\nconnections = {connections}\n\
@@ -113,7 +114,8 @@ impl Server {
     }
 
     fn nginx(bed: &Bed, cores: &[usize]) -> Result<Self> {
-        let nginx = nginx().context("nginx is not installed: scripts/setup.sh bench takes it out of its package")?;
+        let nginx =
+            nginx().context("nginx is not installed: scripts/setup.sh bench takes it out of its package")?;
         let at = address(bed)?;
         let make = |dir: &Path, command: &mut Command| {
             let file = dir.join("nginx.conf");
@@ -188,8 +190,10 @@ pub fn nginx() -> Option<String> {
 /// One worker with its own listening socket, woken when the request is there, no log, no keep-alive, nothing that lingers.
 pub fn nginx_config(dir: &Path, at: SocketAddr, cores: &[usize]) -> String {
     let dir = dir.display();
-    let affinity: String =
-        (0..=cores.iter().copied().max().unwrap_or(0)).rev().map(|c| if cores.contains(&c) { '1' } else { '0' }).collect();
+    let affinity: String = (0..=cores.iter().copied().max().unwrap_or(0))
+        .rev()
+        .map(|c| if cores.contains(&c) { '1' } else { '0' })
+        .collect();
     let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("  {what}_temp_path {dir}/{what};\n"))
         .concat();

@@ -24,10 +24,10 @@ pub use relay::{Relay, RelayConfig, RelayCounters};
 
 use crate::port::netlink::Netlink;
 use crate::port::privileges::{self, Capability};
+use nix::unistd::Pid;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -206,8 +206,7 @@ pub(super) fn prefer_busy_poll(fd: RawFd) -> io::Result<()> {
     for (option, value) in options {
         let len = size_of::<libc::c_int>() as libc::socklen_t;
         // SAFETY: the pointer is to an int of that length, which is copied; the descriptor is the caller's.
-        let ret =
-            unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const value).cast(), len) };
+        let ret = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const value).cast(), len) };
         if ret < 0 {
             return Err(io::Error::last_os_error());
         }
