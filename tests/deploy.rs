@@ -86,8 +86,8 @@ fn dashboards_and_rules_use_only_metrics_and_labels_of_the_catalogue() {
 }
 
 #[test]
-fn the_dashboard_shows_every_metric_but_the_build_info_as_such() {
-    let text = read(&root().join("dashboards/overview.json"));
+fn the_dashboards_show_every_metric() {
+    let text: String = files("dashboards", &[".json"]).iter().map(|p| read(p)).collect();
     let shown: BTreeSet<_> = names(&text).filter_map(|(n, _)| metric(n)).map(|m| m.name).collect();
     let missing: Vec<_> = CATALOG.iter().map(|m| m.name).filter(|n| !shown.contains(n)).collect();
     assert!(missing.is_empty(), "{missing:?}");
@@ -118,6 +118,16 @@ fn dashboards_are_json_with_panels_that_do_not_overlap() {
 }
 
 #[test]
+fn dashboards_are_as_their_script_writes_them() {
+    let script = root().join("scripts/make-dashboards.py");
+    match Command::new("python3").arg(script).arg("--check").output() {
+        Ok(o) => assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => println!("skipped: python3 is not installed"),
+        Err(e) => panic!("python3: {e}"),
+    }
+}
+
+#[test]
 fn every_yaml_file_is_yaml() {
     for path in files("deploy", &[".yml", ".yaml"]) {
         let documents =
@@ -127,24 +137,10 @@ fn every_yaml_file_is_yaml() {
 }
 
 #[test]
-fn the_configuration_in_the_kubernetes_manifest_is_right() {
-    let text = read(&root().join("deploy/kubernetes/finwheel.yaml"));
-    let documents = Yaml::load_from_str(&text).expect("YAML");
-    let config = documents.iter().find(|d| d["kind"].as_str() == Some("ConfigMap")).expect("a ConfigMap");
-    let toml = config["data"]["finwheel.toml"].as_str().expect("the file");
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("finwheel.toml");
-    std::fs::write(&path, toml).expect("written");
-    let checked = Command::new(env!("CARGO_BIN_EXE_finwheel")).arg("check").arg("-c").arg(&path).output();
-    let checked = checked.expect("the binary runs");
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-}
-
-#[test]
 fn every_deployment_grants_the_same_capabilities_and_the_code_asks_for_no_other() {
     let needed: Vec<_> =
         finwheel::port::xsk::NEEDED.iter().map(|c| c.as_str()).chain(["CAP_IPC_LOCK"]).collect();
-    for name in ["systemd/finwheel.service", "compose.yaml", "kubernetes/finwheel.yaml", "README.md"] {
+    for name in ["systemd/finwheel.service", "compose.yaml", "kubernetes/daemonset.yaml", "README.md"] {
         let text = read(&root().join("deploy").join(name)).to_uppercase();
         for c in &needed {
             let bare = c.trim_start_matches("CAP_");

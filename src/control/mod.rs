@@ -7,7 +7,7 @@
 //!                                                   │  ▲────Reply────────┘
 //!                          Phases ◀──advance────────┤
 //!                          Exposition ◀──update─────┘
-//!                             └──▶ http: /metrics /healthz /readyz ──▶ operator
+//!                             └──▶ http: /metrics /healthz /readyz, live page ──▶ operator
 //! ```
 //!
 //! | thread | does |
@@ -21,14 +21,17 @@
 //! frames so meet a worker, or nobody for an instant, but the kernel only when nothing of ours is left that it could
 //! reset.
 //!
-//! Privileges: those of [`NEEDED`](crate::port::xsk::NEEDED) for the start, `CAP_NET_ADMIN` up to the detaching.
+//! Privileges: those of [`NEEDED`](crate::port::xsk::NEEDED) for the start, `CAP_NET_ADMIN` up to the detaching; what
+//! `finwheel run` gives up in between: [`sandbox`].
 
 pub mod drain;
 pub mod http;
+mod live;
 mod outbound;
 mod outcome;
 pub mod phase;
 pub mod rlimit;
+pub mod sandbox;
 mod settings;
 pub mod signals;
 mod supervisor;

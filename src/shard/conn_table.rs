@@ -271,9 +271,8 @@ impl ConnTable {
         self.narrow.wheel.advance(ms, budget - wide, out);
     }
 
-    /// When the next timer is due, in milliseconds.
-    pub(super) fn next_due_ms(&self, ms: u64) -> Option<u64> {
-        let both = [self.narrow.wheel.next_due_ms(ms), self.wide.wheel.next_due_ms(ms)];
-        both.into_iter().flatten().min()
+    /// When the next timer is due, in milliseconds; in the past when a wheel is behind.
+    pub(super) fn appointment_ms(&self) -> Option<u64> {
+        [self.narrow.wheel.appointment_ms(), self.wide.wheel.appointment_ms()].into_iter().flatten().min()
     }
 }

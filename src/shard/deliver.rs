@@ -235,11 +235,24 @@ impl Core {
         self.called(key);
     }
 
+    /// Adds to its listener's account what a segment brought: bytes received in order, and bytes acknowledged.
+    pub(super) fn count_bytes(&mut self, key: u32, service: u16, before: [u64; 2]) {
+        let Some(conn) = self.tables.conns.get(key) else { return };
+        if let Some(l) = self.block.listeners.get_mut(usize::from(service)) {
+            let [bytes_in, bytes_out] = conn.bytes();
+            l.bytes_in += bytes_in.saturating_sub(before[0]);
+            l.bytes_out += bytes_out.saturating_sub(before[1]);
+        }
+    }
+
     fn count_opened(&mut self, key: u32, opened: bool) {
         if !opened {
             return;
         }
         let Some(conn) = self.tables.conns.live(key) else { return };
+        if let Some(l) = self.block.listeners.get_mut(usize::from(conn.service)) {
+            l.open();
+        }
         if conn.is_active() {
             self.block.counters.opened_active += 1;
         } else {
@@ -360,6 +373,9 @@ impl Core {
         if ended.told {
             self.block.counters.close(record);
             self.block.histograms.record_close(record.path, record.times.total());
+            if let Some(l) = self.block.listeners.get_mut(usize::from(ended.service)) {
+                l.close(record, ended.was_open);
+            }
             if let Some(s) = self.services.get_mut(usize::from(ended.service)) {
                 s.closed(&record.tuple, ended.user, record);
             }

@@ -25,6 +25,8 @@ pub(super) struct Ended {
     pub(super) user: u32,
     /// Its service knows of it.
     pub(super) told: bool,
+    /// It was open.
+    pub(super) was_open: bool,
 }
 
 impl Core {
@@ -62,11 +64,12 @@ impl Core {
     pub(super) fn take_out(&mut self, key: u32) -> Option<Ended> {
         let mut conn = self.tables.conns.live(key)?;
         let record = conn.close_record(self.now);
-        let told = conn.flags.has(ConnFlags::TOLD_OPEN) || conn.is_active();
+        let was_open = conn.flags.has(ConnFlags::TOLD_OPEN);
+        let told = was_open || conn.is_active();
         let (service, user) = (conn.service, conn.user);
         conn.release(&mut self.pool);
         self.tables.conns.remove(key);
-        Some(Ended { record, service, user, told })
+        Some(Ended { record, service, user, told, was_open })
     }
 
     /// Puts a connection into the output queue, once.

@@ -5,6 +5,7 @@ use super::trace::Happening;
 use super::{Drain, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::{ResetCause, Retransmission};
+use crate::metrics::gauges::BudgetKind;
 use crate::port::{Frame, Port};
 use crate::tcp::conn::{Conn, ConnFlags};
 use crate::tcp::state::{Event, State};
@@ -102,6 +103,7 @@ impl<P: Port> Shard<P> {
                     let header = half.ack(&core.cfg, &core.secret, core.now);
                     self.send_half(&half, Some(frame), &header);
                 } else {
+                    core.block.counters.refuse(BudgetKind::HalfOpen);
                     core.block.counters.drop_frame(DropReason::ReplyBudget);
                     self.port.free(frame);
                 }

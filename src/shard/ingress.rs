@@ -16,6 +16,7 @@ use super::trace::Happening;
 use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
+use crate::metrics::gauges::BudgetKind;
 use crate::port::{Frame, Port};
 use crate::tcp::conn::{ConnFlags, Env};
 use crate::tcp::input::Verdict;
@@ -122,6 +123,7 @@ impl<P: Port> Shard<P> {
             return route.hops > 0 && self.pass_on(frame, route);
         }
         if !self.core.forwards.take(self.core.now) {
+            self.core.block.counters.refuse(BudgetKind::Forward);
             return false;
         }
         let on_its_way = self.mailbox.forward(self.port.bytes(frame), self.mailbox.and_back());
@@ -149,6 +151,7 @@ impl<P: Port> Shard<P> {
             );
         }
         let Some(mut conn) = core.tables.conns.live(key) else { return };
+        let (service, bytes_before) = (conn.service, conn.bytes());
         let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
         let verdict = conn.on_segment(&mut env, &seg.header, payload);
         if let Verdict::Accepted(_) = verdict {
@@ -164,8 +167,10 @@ impl<P: Port> Shard<P> {
                 self.core.settle(key);
                 return;
             }
+            // The ACK that ends a connection may acknowledge its last bytes.
             Verdict::Ended => {}
         }
+        self.core.count_bytes(key, service, bytes_before);
         if traced {
             self.core.trace_moves(tuple);
         }
@@ -212,6 +217,7 @@ impl<P: Port> Shard<P> {
     /// Passes a frame on to the next worker. Returns whether it is on its way (or was dropped and counted).
     fn pass_on(&mut self, frame: &Frame, route: Route) -> bool {
         if !self.core.forwards.take(self.core.now) {
+            self.core.block.counters.refuse(BudgetKind::Forward);
             self.core.block.counters.drop_frame(DropReason::MisdirectedBudget);
         } else if self.mailbox.forward(self.port.bytes(frame), route) {
             self.core.block.counters.misdirected_out += 1;
@@ -248,6 +254,7 @@ impl<P: Port> Shard<P> {
         cause: ResetCause,
     ) {
         if !self.core.stray_replies.take(self.core.now) {
+            self.core.block.counters.refuse(BudgetKind::Reset);
             self.core.block.counters.drop_frame(DropReason::ReplyBudget);
             self.port.free(frame);
             return;

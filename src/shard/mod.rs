@@ -41,6 +41,7 @@ pub mod wheel;
 pub mod worker;
 
 use crate::metrics::block::Block;
+use crate::metrics::gauges::ListenerCounters;
 use crate::port::{BURST, Frame, Port};
 use crate::service::Service;
 use crate::tcp::TcpConfig;
@@ -184,6 +185,8 @@ pub struct Shard<P> {
     /// Turns in a row that connections' timers have waited for what is in the ring.
     backlog: u8,
     stopped: bool,
+    /// When each table's next timer was due as the last turn ended, in milliseconds.
+    appointments: [Option<u64>; 3],
 }
 
 impl<P: Port> Shard<P> {
@@ -202,6 +205,7 @@ impl<P: Port> Shard<P> {
         }
         let client = parts.client.is_some();
         services.extend(parts.client);
+        let count = services.len();
         let core = Core {
             now: parts.now,
             tables: Tables::new(&parts.capacity, parts.index_key, parts.tcp.time_wait, parts.now),
@@ -209,7 +213,7 @@ impl<P: Port> Shard<P> {
             log,
             listeners,
             services,
-            block: Block::default(),
+            block: Block { listeners: vec![ListenerCounters::default(); count], ..Block::default() },
             pending: VecDeque::with_capacity(parts.capacity.connections),
             starved: VecDeque::with_capacity(parts.capacity.connections),
             resumed: Vec::with_capacity(RESUMED_PER_CALL),
@@ -237,6 +241,7 @@ impl<P: Port> Shard<P> {
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
             backlog: 0,
             stopped: false,
+            appointments: [None; 3],
         }
     }
 

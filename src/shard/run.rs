@@ -5,6 +5,7 @@
 use super::mailbox::{Command, Reply};
 use super::trace::Trace;
 use super::{Drain, Shard};
+use crate::metrics::gauges::BudgetKind;
 use crate::port::{BURST, Port};
 use crate::tcp::conn::{ActiveOpen, Conn, ConnFlags, Env};
 use crate::tcp::state::{Event, State};
@@ -34,6 +35,7 @@ impl<P: Port> Shard<P> {
     /// The port's fatal ones.
     pub fn turn(&mut self, now: Time) -> io::Result<Turn> {
         self.core.now = now;
+        self.note_lag();
         let received = self.receive();
         let mut worked = received > 0;
         worked |= self.receive_forwarded(FORWARDED_BUDGET) > 0;
@@ -114,7 +116,17 @@ impl<P: Port> Shard<P> {
         c.chunks_used = core.pool.used() as u64;
         c.chunks_total = core.pool.total() as u64;
         c.port = self.port.stats();
+        c.budget_refusals[BudgetKind::Connection as usize] = core.log.refused_answers.get();
         block.counters.clone_from(c);
+        let w = &mut core.block.worker;
+        w.rings = self.port.depths();
+        w.mailbox = self.mailbox.depths();
+        w.tables = core.tables.fills();
+        block.worker = *w;
+        w.wheel_lag_ms = Default::default();
+        // The control plane sends blocks with room for all: nothing is allocated here.
+        block.listeners.clear();
+        block.listeners.extend_from_slice(&core.block.listeners);
         block.histograms.reset();
         std::mem::swap(&mut block.histograms, &mut core.block.histograms);
     }

@@ -11,6 +11,7 @@ use super::conn_table::{self, ConnTable};
 use super::half_table::{self, HalfTable};
 use super::index::{Handle, Index, Kind, TupleHasher};
 use super::wait_table::{self, WaitTable};
+use crate::metrics::gauges::Fill;
 use crate::tcp::conn::Conn;
 use crate::tcp::syn_rcvd::{SYN_ACK_RTO, SynRcvd};
 use crate::tcp::time_wait::TimeWait;
@@ -74,6 +75,8 @@ pub(super) struct Tables {
     pub(super) half: HalfTable,
     pub(super) conns: ConnTable,
     pub(super) waits: WaitTable,
+    /// What there is room for, in the order of [`Table`](crate::metrics::gauges::Table).
+    capacity: [u64; 3],
 }
 
 impl Tables {
@@ -84,6 +87,7 @@ impl Tables {
             half: HalfTable::new(c.half_open, now),
             conns: ConnTable::new(c.connections, now),
             waits: WaitTable::new(c.time_wait, time_wait, now),
+            capacity: [c.connections, c.half_open, c.time_wait].map(|n| n as u64),
         }
     }
 
@@ -95,6 +99,16 @@ impl Tables {
     /// Entries of the index.
     pub(super) fn indexed(&self) -> usize {
         self.index.len()
+    }
+
+    /// How full each table is, in the order of [`Table`](crate::metrics::gauges::Table).
+    pub(super) fn fills(&self) -> [Fill; 3] {
+        let [conns, half, waits] = self.capacity;
+        [
+            Fill { used: self.conns.len() as u64, capacity: conns },
+            Fill { used: self.half.len() as u64, capacity: half },
+            Fill { used: self.waits.held() as u64, capacity: waits },
+        ]
     }
 
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.

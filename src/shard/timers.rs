@@ -3,6 +3,7 @@
 
 use super::Shard;
 use crate::metrics::block::Retransmission;
+use crate::metrics::gauges::Table;
 use crate::port::Port;
 use crate::tcp::conn::{ConnFlags, Env};
 use crate::tcp::state::{Event, State};
@@ -92,10 +93,20 @@ impl<P: Port> Shard<P> {
         !self.due.is_empty()
     }
 
-    /// When the next timer is due, in milliseconds of the shared clock.
-    pub(super) fn next_timer_ms(&self) -> Option<u64> {
+    /// When the next timer is due, in milliseconds of the shared clock; kept by table too, so that the next turn can tell how
+    /// late it comes.
+    pub(super) fn next_timer_ms(&mut self) -> Option<u64> {
         let t = &self.core.tables;
         let ms = self.core.now.millis();
-        [t.conns.next_due_ms(ms), t.half.next_due_ms(ms), t.next_wait_ms()].into_iter().flatten().min()
+        self.appointments = [t.conns.appointment_ms(), t.half.appointment_ms(), t.next_wait_ms()];
+        self.appointments.into_iter().flatten().min().map(|due| due.max(ms))
+    }
+
+    /// How late a turn comes for the timers of each table.
+    pub(super) fn note_lag(&mut self) {
+        let ms = self.core.now.millis();
+        for (table, due) in Table::ALL.into_iter().zip(self.appointments) {
+            self.core.block.worker.note_due(table, due, ms);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::trace::Happening;
 use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
+use crate::metrics::gauges::{BATCH_BOUNDS, BudgetKind};
 use crate::port::{Frame, Port};
 use crate::tcp::state::{Event, State};
 use crate::tcp::state_log::Move;
@@ -59,6 +60,7 @@ impl<P: Port> Shard<P> {
                 }
                 core.block.counters.drop_frame(DropReason::OutOfWindow);
                 if !core.tables.may_answer(key, core.cfg.challenge_acks, core.now) {
+                    core.block.counters.refuse(BudgetKind::TimeWaitPair);
                     self.port.free(frame);
                     return;
                 }
@@ -94,6 +96,7 @@ impl<P: Port> Shard<P> {
     fn acknowledge_again(&mut self, wait: &TimeWait, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
         if !core.wait_replies.take(core.now) {
+            core.block.counters.refuse(BudgetKind::TimeWait);
             core.block.counters.drop_frame(DropReason::ReplyBudget);
             self.port.free(frame);
             return;
@@ -117,6 +120,9 @@ impl Core {
 
     /// Expires the records that a wheel gave out.
     pub(super) fn expire_waits(&mut self, due: &[u32]) {
+        if !due.is_empty() {
+            self.block.worker.expiry_batch.record(&BATCH_BOUNDS, due.len() as u64);
+        }
         let (now, trace, log) = (self.now, &mut self.trace, &mut self.log);
         let expired = &mut self.block.counters.time_wait_expired;
         self.tables.expire_waits(due, now, |w| {

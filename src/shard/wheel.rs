@@ -203,6 +203,12 @@ impl TimerWheel {
         self.first_slot().map(|(_, _, start)| start.max(now_ms))
     }
 
+    /// As [`TimerWheel::next_due_ms`], but in the past when the wheel is behind.
+    #[must_use]
+    pub fn appointment_ms(&self) -> Option<u64> {
+        self.first_slot().map(|(_, _, start)| start)
+    }
+
     /// The occupied slot that comes first: level, slot, and the time at which it begins.
     fn first_slot(&self) -> Option<(usize, usize, u64)> {
         // Above level 0 the slot of the present time is empty, unless `advance` ran out of moves in it: then what it

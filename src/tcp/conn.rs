@@ -292,6 +292,12 @@ impl Conn {
         self.state_since.get()
     }
 
+    /// Payload bytes received in order, and sent and acknowledged.
+    #[must_use]
+    pub(crate) const fn bytes(&self) -> [u64; 2] {
+        [self.bytes_in.get(), self.bytes_out.get()]
+    }
+
     /// Whether the connection was opened from here.
     #[must_use]
     pub const fn is_active(&self) -> bool {

@@ -15,6 +15,7 @@
 
 use super::congestion::{Algorithm, Congestion};
 use super::conn::{Conn, ConnFlags};
+use super::path::Suspicion;
 use super::recovery::Recovery;
 use super::recvbuf::RecvBuf;
 use super::sack::Scoreboard;
@@ -35,6 +36,7 @@ pub struct Flight {
     pub(super) ack_at: Time,
     /// When a larger segment is tried again, on a path that did not take it.
     pub(super) raise_at: Time,
+    pub(super) suspicion: Suspicion,
     /// When a lingering close ends.
     pub(super) linger_until: Time,
     /// Next to send; goes back to `snd_una` after a timeout without SACK.
@@ -83,6 +85,7 @@ impl Flight {
             congestion: congestion(c),
             ack_at: Time::NEVER,
             raise_at: Time::NEVER,
+            suspicion: Suspicion::NONE,
             linger_until: Time::NEVER,
             snd_nxt: c.snd_max,
             last_ack_sent: c.rcv_nxt,

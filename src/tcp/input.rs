@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// After this long without a newer timestamp, the stored one says nothing any more (RFC 7323 §5.5: 24 days).
 const TS_RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
+/// An echo of an older timestamp, in milliseconds, says nothing of the round trip: the longest RTO.
+const OLDEST_ECHO_MS: u32 = 60_000;
 
 /// Answers to duplicates that a connection sends in a second. All that are sent while nothing new arrives say the same, and
 /// one is enough. Higher: more is reflected of a flood of old segments; lower: where many are lost, the peer hears late.
@@ -229,6 +231,8 @@ impl Live<'_> {
         if self.duplicates < DUPLICATE_ACKS {
             self.duplicates += 1;
             self.flags.set(ConnFlags::ACK_NOW);
+        } else {
+            env.log.refused_answers.update(|n| n + 1);
         }
     }
 
@@ -306,6 +310,8 @@ impl Live<'_> {
         if self.challenges < env.cfg.challenge_acks {
             self.challenges += 1;
             self.flags.set(ConnFlags::ACK_NOW | ConnFlags::CHALLENGE);
+        } else {
+            env.log.refused_answers.update(|n| n + 1);
         }
     }
 
@@ -435,7 +441,11 @@ impl Live<'_> {
             if h.ack.after(self.timed_seq) {
                 self.flags.clear(ConnFlags::TIMING);
                 let us = (now.micros() as u32).wrapping_sub(self.timed_us);
-                self.rtt.sample(Duration::from_micros(u64::from(us)));
+                let took = Duration::from_micros(u64::from(us));
+                // When ACKs were lost, or a hole before it was filled late, it took less than this; the echo is of a segment
+                // that was sent since, and a bound (in whole milliseconds).
+                let bound = self.since_echo(now, h).map_or(took, |e| e + Duration::from_millis(1));
+                self.rtt.sample(took.min(bound));
                 return true;
             }
             return false;
@@ -444,14 +454,19 @@ impl Live<'_> {
             return false;
         };
         let of_retransmission = ts.ecr.wrapping_sub(self.flight.rtx_ts).cast_signed() >= 0;
-        let ms = self.ts_val(now).wrapping_sub(ts.ecr);
         // Until there is one, the RTO is seconds long.
         let needed = self.rtt.backed_off() || self.rtt.srtt().is_zero();
-        if needed && of_retransmission && ms < 60_000 {
-            self.rtt.sample(Duration::from_millis(u64::from(ms.max(1))));
-            return true;
-        }
-        false
+        let Some(took) = self.since_echo(now, h).filter(|_| needed && of_retransmission) else { return false };
+        self.rtt.sample(took.max(Duration::from_millis(1)));
+        true
+    }
+
+    /// Time since the segment was sent whose timestamp an ACK echoes (RFC 7323 §4), if it echoes one that we can have sent
+    /// lately.
+    pub(super) fn since_echo(&self, now: Time, h: &Header) -> Option<Duration> {
+        let ts = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS))?;
+        let ms = self.ts_val(now).wrapping_sub(ts.ecr);
+        (ms < OLDEST_ECHO_MS).then(|| Duration::from_millis(u64::from(ms)))
     }
 
     /// Data for a service that has closed for good is answered by RST (§3.6.1, RFC 2525 §2.17), unless it lingers.

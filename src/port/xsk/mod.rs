@@ -31,7 +31,7 @@ pub use open::{OpenConfig, Opened, Queues, Report, open};
 pub use socket::{CopyMode, ZeroCopy};
 pub use waker::Waker;
 
-use super::{Accounting, BURST, Checksums, Frame, Port, PortStats};
+use super::{Accounting, BURST, Checksums, Frame, Port, PortStats, RingDepths};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -309,5 +309,17 @@ impl Port for XskPort {
             self.stats.xsk_invalid_descs = xdp.rx_invalid_descs() + xdp.tx_invalid_descs() + self.own_invalid;
         }
         self.stats
+    }
+
+    fn depths(&mut self) -> RingDepths {
+        let (rx_ring, tx_ring) = (self.rings.rx_ring, self.rings.tx_ring);
+        let of = |n: u32, slots: u32| [u64::from(n), u64::from(slots)];
+        RingDepths {
+            rx: of(self.rx.nb_avail_exact(), rx_ring),
+            // The fill ring is as long as the receive ring, the completion ring as the transmit ring.
+            fill: of(rx_ring.saturating_sub(self.fill.nb_free_exact()), rx_ring),
+            tx: of(self.untaken(), tx_ring),
+            completion: of(self.comp.nb_avail_exact(), tx_ring),
+        }
     }
 }

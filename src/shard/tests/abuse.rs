@@ -13,11 +13,13 @@ fn allowed(payload: usize) -> usize {
 }
 
 /// Bytes that the connection's reassembly holds.
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method is of one lifetime, the closure of any"
+)]
 fn beyond_gaps(h: &mut Harness) -> usize {
     let crate::shard::tables::Found::Conn(key) = h.found() else { panic!("there is a connection") };
-    // The method alone is for one lifetime, the closure for any.
-    #[allow(clippy::redundant_closure_for_method_calls)]
-    h.shard.core.tables.conns.inspect(key, |live| live.buffered_out_of_order()).expect("in the index")
+    h.shard.core.tables.conns.inspect(key, |c| c.buffered_out_of_order()).expect("in the index")
 }
 
 /// Everything from `from` to `to` in full segments, and the peer's FIN: whatever came before, the stream is whole.

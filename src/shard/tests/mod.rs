@@ -41,6 +41,7 @@ mod cookies;
 mod data;
 mod ecn;
 mod errands;
+mod gauges;
 mod growth;
 mod keepalive;
 mod memory;

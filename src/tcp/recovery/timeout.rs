@@ -9,6 +9,7 @@
 //!
 //! The window is then what it was (RFC 4015), and nothing more is sent again.
 
+use super::tlp::duplicate_block;
 use super::{AckNews, Env, Live, Phase, SackNews, Undo};
 use crate::tcp::conn::ConnFlags;
 use crate::time::Time;
@@ -140,15 +141,26 @@ impl Live<'_> {
         self.flight.recovery.recover = self.snd_una - 1;
         self.flight.recovery.high_rxt = self.snd_una;
         self.flags.clear(ConnFlags::UNDO | ConnFlags::NEW_FIRST);
-        if let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) {
-            let ms = self.ts_val(env.now).wrapping_sub(ts.ecr);
-            if ms < 60_000 {
-                self.rtt.sample(Duration::from_millis(u64::from(ms)));
-            }
+        if let Some(took) = self.trip_of_spurious(env, h) {
+            self.rtt.sample(took);
         }
         if self.in_flight() > 0 {
             self.conn.rtx_at.set(env.now + self.rtt.rto());
         }
+    }
+
+    /// What is learnt of the round trip from an ACK that proves a timeout spurious. An old echo may mean that the path became
+    /// longer, or that the ACK of what arrived was lost and the retransmission drew another: then it would measure the wait
+    /// itself, each timeout make the next one longer, and after a few of them the connection stand still for minutes.
+    fn trip_of_spurious(&self, env: &Env<'_>, h: &Header) -> Option<Duration> {
+        let since = self.since_echo(env.now, h)?;
+        if duplicate_block(h).is_some() {
+            // The retransmission came twice: what it drew took no longer than since it was sent.
+            let ms = self.ts_val(env.now).wrapping_sub(self.flight.rtx_ts);
+            return Some(since.min(Duration::from_millis(u64::from(ms))));
+        }
+        // After several timeouts it cannot be told which of them is answered (Karn).
+        (self.rtt.backoffs() <= 1).then_some(since)
     }
 
     /// Whether what seems lost is to wait for new data, which shows whether it is (RFC 5682 §3.1, step 2b).
