@@ -77,7 +77,8 @@ fn parts_become_one_summary_and_two_of_one_figure_are_refused() {
 #[test]
 fn numbers_are_written_for_people() {
     for (n, text) in [
-        (0.0, "0.00"),
+        (0.0, "0"),
+        (2.0, "2"),
         (0.0123, "0.012"),
         (3.456, "3.46"),
         (34.56, "34.6"),

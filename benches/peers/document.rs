@@ -13,7 +13,8 @@ pub fn number(n: f64) -> String {
     let digits = match n.abs() {
         x if x >= 100.0 => 0,
         x if x >= 10.0 => 1,
-        x if x >= 1.0 || x == 0.0 => 2,
+        _ if n.fract() == 0.0 => 0,
+        x if x >= 1.0 => 2,
         _ => 3,
     };
     let text = format!("{n:.digits$}");
