@@ -11,9 +11,9 @@ const NONE: &str = "not measured";
 /// A number as people write it: thousands apart, three figures below.
 pub fn number(n: f64) -> String {
     let digits = match n.abs() {
+        _ if n.fract() == 0.0 => 0,
         x if x >= 100.0 => 0,
         x if x >= 10.0 => 1,
-        _ if n.fract() == 0.0 => 0,
         x if x >= 1.0 => 2,
         _ => 3,
     };
