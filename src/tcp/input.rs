@@ -456,7 +456,9 @@ impl Live<'_> {
         let of_retransmission = ts.ecr.wrapping_sub(self.flight.rtx_ts).cast_signed() >= 0;
         // Until there is one, the RTO is seconds long.
         let needed = self.rtt.backed_off() || self.rtt.srtt().is_zero();
-        let Some(took) = self.since_echo(now, h).filter(|_| needed && of_retransmission) else { return false };
+        let Some(took) = self.since_echo(now, h).filter(|_| needed && of_retransmission) else {
+            return false;
+        };
         self.rtt.sample(took.max(Duration::from_millis(1)));
         true
     }
