@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help image test-image demo test model sim strangers goodput build check bench mutants fuzz clean-rigs
+.PHONY: help image test-image demo test model sim strangers goodput build check bench mutants fuzz floods clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -58,13 +58,20 @@ check: ## Format, lints and documentation, all without a warning.
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
-bench: ## Run the benches.
-	@scripts/setup.sh build
-	cargo bench
+# QUICK=1: short turns and small populations, the same keys in under three minutes; docs/benchmarks.md is left alone.
+bench: ## Measure the engine, and finwheel beside nginx; writes docs/benchmarks.md (root; QUICK=1 for a short run).
+	@scripts/setup.sh bench
+	@rm -rf $(TARGET)/bench/parts
+	cargo bench --bench report
+	cargo bench --bench peers -- --out $(TARGET)/bench $(if $(filter-out 0,$(QUICK)),--quick,--document docs/benchmarks.md)
 
 mutants: ## Try the tests on deliberate faults; half an hour.
 	@scripts/setup.sh build
 	@scripts/mutants.sh
+
+floods: ## Flood a serving finwheel with each of trafgen's profiles, and judge what its clients see (root; minutes).
+	@scripts/setup.sh test
+	FINWHEEL_FLOODS=full cargo test --test watch -- --nocapture --test-threads=1 floods
 
 fuzz: ## Fuzz from fresh seeds: make fuzz TARGET=ingress TIME=600 (seconds).
 	@scripts/setup.sh build

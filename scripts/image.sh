@@ -41,7 +41,7 @@ make_base() {
     [ "$(id -u)" = 0 ] || die "$base cannot be pulled; to make it, debootstrap needs root"
     say "$base cannot be pulled: it is made of Debian's packages"
     rm -rf "$out/base"
-    debootstrap --variant=minbase bookworm "$out/base" http://deb.debian.org/debian >"$out/debootstrap.log" ||
+    debootstrap --variant=minbase bookworm "$out/base" >"$out/debootstrap.log" ||
         die "debootstrap failed; see $out/debootstrap.log"
     tar -C "$out/base" -c . | podman "${store[@]}" import - "$base" >/dev/null
     rm -rf "$out/base"

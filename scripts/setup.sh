@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes sure that what finwheel's build, demo and tests need is there.
+# Makes sure that what finwheel's build, demo, tests and benches need is there.
 #
-#   scripts/setup.sh [build|demo|test|image]     (default: test, which includes the two before it; image: the demo's and
-#                                                an engine to build and run containers, unless there is Docker's)
+#   scripts/setup.sh [build|demo|test|bench|image]   (default: test, which includes the others but for `valgrind` and what
+#                                                     builds and runs containers)
 #
 # What is missing is installed when it can be (root, apt-get); otherwise it is named, with the command that installs
 # it, and the exit code is 1. Nothing is ever removed or upgraded, no service is started, and when everything is
@@ -19,6 +19,7 @@ export PATH="$PWD/$tools:$PATH:/usr/sbin:/sbin"
 # from; headers and libraries are looked up where the compiler looks.
 #   cmd NAME      a program
 #   header NAME   a C header
+#   file PATH     a file
 #   lib NAME      a shared library the dynamic linker knows
 build_needs() {
     cat <<'LIST'
@@ -59,6 +60,27 @@ socat           cmd socat
 tcpdump         cmd tcpdump
 tshark          cmd tshark
 liblwip-dev     header lwip/lwip/tcpip.h
+chromium        cmd chromium
+chromium-driver cmd chromedriver
+fonts-dejavu-core file /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
+netsniff-ng     cmd trafgen
+LIST
+}
+
+# Counting instructions (`cargo bench --bench instructions`).
+count_needs() {
+    cat <<'LIST'
+valgrind        cmd valgrind
+LIST
+}
+
+# The peer beside which finwheel is measured. Its own libraries are named because it is taken out of its package.
+bench_needs() {
+    cat <<'LIST'
+iproute2        cmd ip
+ethtool         cmd ethtool
+libpcre2-8-0    lib libpcre2-8.so.0
+libssl3         lib libssl.so.3
 LIST
 }
 
@@ -87,15 +109,16 @@ LIST
 # with the machine.
 #   package, programs
 extracted() {
-    cat <<'LIST'
-prometheus      promtool prometheus
-LIST
+    [ "$goal" = bench ] || echo "prometheus      promtool prometheus"
+    echo "nginx           nginx"
 }
 
 there() {
     case $1 in
         cmd) command -v "$2" >/dev/null ;;
         header) header "$2" ;;
+        lib) ldconfig -p | grep -qF "$2 " ;;
+        file) [ -e "$2" ] ;;
         libclang) libclang ;;
         *) echo "setup: unknown kind of need: $1" >&2; exit 2 ;;
     esac
@@ -192,7 +215,7 @@ extract() {
         dpkg-deb -x ./"$package"_*.deb tree); then
         mkdir -p "$tools"
         for program in $programs; do
-            cp "$work/tree/usr/bin/$program" "$tools/"
+            cp "$work"/tree/usr/*bin/"$program" "$tools/"
         done
     fi
     rm -rf "$work"
@@ -204,11 +227,15 @@ main() {
         build) mapfile -t packages < <(build_needs | missing) ;;
         demo) mapfile -t packages < <({ build_needs; demo_needs; } | missing) ;;
         test)
-            mapfile -t packages < <({ build_needs; demo_needs; test_needs; } | missing)
+            mapfile -t packages < <({ build_needs; demo_needs; test_needs; bench_needs; } | missing | sort -u)
+            mapfile -t extra < <(missing_extracted)
+            ;;
+        bench)
+            mapfile -t packages < <({ build_needs; bench_needs; count_needs; } | missing)
             mapfile -t extra < <(missing_extracted)
             ;;
         image) mapfile -t packages < <({ build_needs; demo_needs; image_needs; } | missing) ;;
-        *) echo "usage: scripts/setup.sh [build|demo|test|image]" >&2; exit 2 ;;
+        *) echo "usage: scripts/setup.sh [build|demo|test|bench|image]" >&2; exit 2 ;;
     esac
     wanted=("${packages[@]}" "${extra[@]}")
     if [ ${#wanted[@]} -gt 0 ] && ! may_install; then
@@ -222,7 +249,7 @@ main() {
     local package programs
     while read -r package programs; do
         case " ${extra[*]} " in
-            *" $package "*) extract "$package" "$programs" || echo "setup: no $package; its tests will skip" >&2 ;;
+            *" $package "*) extract "$package" "$programs" || echo "setup: no $package; what needs it will say so" >&2 ;;
         esac
     done < <(extracted)
     [ "$goal" != test ] || install_python_tools

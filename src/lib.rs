@@ -26,6 +26,7 @@ pub mod config;
 pub mod control;
 pub mod doctor;
 pub mod drop;
+pub mod memory;
 pub mod metrics;
 pub mod port;
 pub mod rig;

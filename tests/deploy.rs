@@ -86,8 +86,8 @@ fn dashboards_and_rules_use_only_metrics_and_labels_of_the_catalogue() {
 }
 
 #[test]
-fn the_dashboard_shows_every_metric_but_the_build_info_as_such() {
-    let text = read(&root().join("dashboards/overview.json"));
+fn the_dashboards_show_every_metric() {
+    let text: String = files("dashboards", &[".json"]).iter().map(|p| read(p)).collect();
     let shown: BTreeSet<_> = names(&text).filter_map(|(n, _)| metric(n)).map(|m| m.name).collect();
     let missing: Vec<_> = CATALOG.iter().map(|m| m.name).filter(|n| !shown.contains(n)).collect();
     assert!(missing.is_empty(), "{missing:?}");
@@ -114,6 +114,16 @@ fn dashboards_are_json_with_panels_that_do_not_overlap() {
                 assert!(!targets.is_empty() && targets.iter().all(|t| t["expr"].is_string()), "{panel}");
             }
         }
+    }
+}
+
+#[test]
+fn dashboards_are_as_their_script_writes_them() {
+    let script = root().join("scripts/make-dashboards.py");
+    match Command::new("python3").arg(script).arg("--check").output() {
+        Ok(o) => assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => println!("skipped: python3 is not installed"),
+        Err(e) => panic!("python3: {e}"),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod logging;
 pub mod run;
 pub mod sandbox;
 pub mod sim;
+pub mod top;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -70,6 +71,12 @@ pub enum Command {
     /// ends them in the order that is asked for. Reports rates, errors by kind, and latencies of handshake, first byte
     /// and close. Needs root, or the capabilities of `finwheel run`.
     Blast(Box<blast::BlastArgs>),
+    /// Watch a running finwheel in the terminal.
+    ///
+    /// Shows what its live page does: connections by state, what happens a second, workers with their rings and tables,
+    /// times to close, dropped frames by reason. Asks the metrics address once a second; needs no privilege. Keys: q quits,
+    /// p pauses, ? explains.
+    Top(top::TopArgs),
     /// Write the manual pages: finwheel(1) and one for each subcommand.
     Man(docs::ManArgs),
     /// Print the completion script of a shell.
@@ -100,6 +107,7 @@ impl Cli {
             Command::Demo(args) => demo::execute(&args),
             Command::Sim(args) => sim::execute(&args),
             Command::Blast(args) => blast::execute(&args),
+            Command::Top(args) => top::execute(&args),
             Command::Man(args) => docs::man(&args),
             Command::Completions(args) => docs::completions(&args),
             Command::Sandbox(args) => sandbox::execute(&args),

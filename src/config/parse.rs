@@ -96,6 +96,7 @@ fn interface(s: &mut Section<'_, '_, '_>, c: &mut InterfaceConfig) {
     s.choice("zero_copy", &mut c.zero_copy, &words);
     s.integer("ring_size", &mut c.ring_size, &bounds::RING_SIZE, "descriptors");
     s.integer("frames", &mut c.frames, &bounds::FRAMES, "frames");
+    s.boolean("busy_poll", &mut c.busy_poll);
 }
 
 fn interface_name(v: &DeValue<'_>) -> Result<String, Fault> {

@@ -73,6 +73,8 @@ pub struct InterfaceConfig {
     pub ring_size: u32,
     /// Frames (buffers) of each queue.
     pub frames: u32,
+    /// Workers run the reception of their queue themselves.
+    pub busy_poll: bool,
 }
 
 impl Default for InterfaceConfig {
@@ -84,6 +86,7 @@ impl Default for InterfaceConfig {
             zero_copy: ZeroCopy::Auto,
             ring_size: 2048,
             frames: 8192,
+            busy_poll: false,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! `/metrics`, `/healthz` and `/readyz`, over the kernel's TCP.
+//! `/metrics`, `/healthz`, `/readyz` and the [live page](super::live), over the kernel's TCP.
 //!
 //! | path | 200 | 503 |
 //! |---|---|---|
 //! | `/metrics` | the text of [`Exposition::render`] | (500 when it cannot be rendered) |
+//! | `/`, `/live.json` | the live page and its numbers | |
 //! | `/healthz` | every worker has reported lately | names the worker that has not, and for how long |
 //! | `/readyz` | the phase is [`Phase::Ready`] | names the phase |
 //!
@@ -12,6 +13,7 @@
 //!
 //! System calls: those of a TCP server. Privileges: none, unless the port is below 1024.
 
+use super::live;
 use super::phase::{Phase, Phases};
 use super::sandbox::{self, Role};
 use crate::metrics::exposition::Exposition;
@@ -187,10 +189,14 @@ async fn connection(stream: TcpStream, router: Router) {
 
 fn router(admin: Admin) -> Router {
     Router::new()
+        .route("/", get(live::page))
+        .route("/live.json", get(live::numbers))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "there are /, /live.json, /metrics, /healthz and /readyz\n")
+        })
         .with_state(admin)
 }
 
@@ -269,6 +275,31 @@ mod tests {
     }
 
     #[test]
+    fn the_live_page_runs_what_carries_its_nonce_and_nothing_else() {
+        let (server, admin) = start(1, NEVER);
+        let pages = [ask(&server, "/"), ask(&server, "/")];
+        let nonce = |text: &str| {
+            let (_, rest) = text.split_once("script-src 'nonce-").expect("a policy");
+            rest.split_once('\'').expect("its end").0.to_owned()
+        };
+        for (code, text) in &pages {
+            assert_eq!(*code, 200);
+            assert!(text.contains("default-src 'none'") && text.contains("frame-ancestors 'none'"), "{text}");
+            assert!(text.contains(&format!("<script nonce=\"{}\">", nonce(text))));
+        }
+        assert_ne!(nonce(&pages[0].1), nonce(&pages[1].1));
+        let mut b = Block::default();
+        b.counters.states[crate::tcp::state::State::TimeWait as usize] = 41;
+        admin.exposition.update(0, &b).unwrap();
+        admin.exposition.sample();
+        let (code, text) = ask(&server, "/live.json");
+        let body = text.split_once("\r\n\r\n").expect("a body").1;
+        let live: crate::metrics::live::Snapshot = serde_json::from_str(body).unwrap();
+        assert_eq!((code, live.phase.as_str()), (200, "starting"));
+        assert!(live.states.iter().any(|s| s.state == "TIME_WAIT" && s.count == 41), "{:?}", live.states);
+    }
+
+    #[test]
     fn readiness_follows_the_phase_and_names_it() {
         let (server, admin) = start(1, NEVER);
         for phase in Phase::ALL {
@@ -302,7 +333,7 @@ mod tests {
     #[test]
     fn an_unknown_path_is_told_what_there_is() {
         let (server, _) = start(0, NEVER);
-        let (code, text) = ask(&server, "/");
+        let (code, text) = ask(&server, "/nothing");
         assert_eq!(code, 404);
         assert!(text.contains("/metrics"));
     }

@@ -7,7 +7,7 @@
 //!                                                   │  ▲────Reply────────┘
 //!                          Phases ◀──advance────────┤
 //!                          Exposition ◀──update─────┘
-//!                             └──▶ http: /metrics /healthz /readyz ──▶ operator
+//!                             └──▶ http: /metrics /healthz /readyz, live page ──▶ operator
 //! ```
 //!
 //! | thread | does |
@@ -26,6 +26,7 @@
 
 pub mod drain;
 pub mod http;
+mod live;
 mod outbound;
 mod outcome;
 pub mod phase;

@@ -224,6 +224,7 @@ fn open(i: &config::InterfaceConfig) -> OpenConfig {
             config::ZeroCopy::Require => ZeroCopy::Require,
             config::ZeroCopy::Off => ZeroCopy::Off,
         },
+        busy_poll: i.busy_poll,
         ..OpenConfig::new(&i.name)
     }
 }
@@ -302,7 +303,7 @@ mod tests {
     #[test]
     fn every_key_reaches_its_place() {
         let text = "[interface]\nname = \"eth7\"\nqueues = [1]\nmode = \"native\"\nzero_copy = \"off\"\nring_size = 256\n\
-            frames = 1024\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
+            frames = 1024\nbusy_poll = true\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
             half_open_cookies = 33\n\
             time_wait = 1103\nchunks = 104\n[tcp]\ntime_wait = \"1s\"\nfin_wait_2 = \"2s\"\nclose_wait = \"3s\"\n\
             give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\ncongestion = \"newreno\"\necn_outgoing = true\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\nreceive_window = \"5KiB\"\n\
@@ -317,6 +318,7 @@ mod tests {
         let secs = Duration::from_secs;
         assert_eq!((s.open.interface.as_str(), &s.open.queues), ("eth7", &Queues::List(vec![1])));
         assert_eq!((s.open.mode, s.open.zero_copy), (Mode::Native, ZeroCopy::Off));
+        assert!(s.open.busy_poll);
         let rings = RingConfig { rx_ring: 256, tx_ring: 256, frames: 1024, ..RingConfig::default() };
         assert_eq!(s.open.rings, rings);
         assert_eq!((s.cores, s.idle), (Cores::List(vec![3]), Idle::Busy));

@@ -84,8 +84,11 @@ impl Supervisor {
         exposition: Exposition,
         phases: Phases,
     ) -> Self {
-        let watched =
-            |worker| Watched { worker, block: Some(Box::default()), left: Left::default(), trace: None };
+        let room = exposition.listener_count();
+        let watched = |worker| {
+            let block = Some(Box::new(Block::with_room(room)));
+            Watched { worker, block, left: Left::default(), trace: None }
+        };
         Self {
             requests,
             workers: workers.into_iter().map(watched).collect(),
@@ -226,6 +229,7 @@ impl Supervisor {
 
     /// The steering program's share of housekeeping.
     fn keep_house(&mut self) {
+        self.exposition.sample();
         if let Some(silent) = self.exposition.silent(REPORT_LIMIT) {
             tracing::error!(worker = silent.worker, for_ = ?silent.for_, "a worker does not report");
         } else if let Err(e) = self.steering.heartbeat() {

@@ -8,7 +8,7 @@ use super::sandbox::{self, Role};
 use super::settings::{ClientSettings, Cores, Settings};
 use super::supervisor::{REPORT_LIMIT, Request, Supervisor};
 use super::workers::{Plan, Worker};
-use crate::metrics::exposition::{Exposition, Merged};
+use crate::metrics::exposition::{Exposition, Merged, OUTBOUND};
 use crate::port::link::LinkFacts;
 use crate::port::xsk::{self, Claim, Opened, Report, RingConfig, SetupError, XskPort};
 use crate::shard::mailbox::{Wake, mailboxes};
@@ -148,6 +148,9 @@ impl Terminator {
             what: "making the table of metrics",
             source: io::Error::other(e),
         })?;
+        let names = settings.listeners.iter().map(|l| l.name.clone());
+        exposition
+            .set_listeners(names.chain(settings.client.as_ref().map(|_| OUTBOUND.to_owned())).collect());
         // First of all: a second finwheel on the host fails here, before it touches the interface.
         let admin =
             Admin { exposition: exposition.clone(), phases: phases.clone(), report_limit: REPORT_LIMIT };

@@ -4,6 +4,7 @@
 //! [`Block`] that came with it (counters are copied, histograms swapped), and sends it back by mailbox: no lock, no
 //! shared cache line, no allocation in the worker.
 
+use super::gauges::{BudgetKind, ListenerCounters, WorkerGauges};
 use crate::drop::DropReason;
 use crate::port::PortStats;
 pub use crate::tcp::output::Retransmission;
@@ -125,6 +126,8 @@ pub struct Counters {
     pub ecn_experienced: u64,
     /// Segments that echo a mark on what was sent.
     pub ecn_echoed: u64,
+    /// Answers and frames refused because a budget was used up, by [`BudgetKind`].
+    pub budget_refusals: [u64; BudgetKind::ALL.len()],
     /// How often each (state, event) pair of the transition table happened.
     pub transitions: [[u64; Event::COUNT]; State::COUNT],
     /// Events that the transition table calls impossible: an engine fault when not 0.
@@ -172,6 +175,7 @@ impl Default for Counters {
             icmp_soft: 0,
             ecn_experienced: 0,
             ecn_echoed: 0,
+            budget_refusals: [0; BudgetKind::ALL.len()],
             transitions: [[0; Event::COUNT]; State::COUNT],
             illegal_transitions: 0,
             busy_us: 0,
@@ -186,6 +190,10 @@ impl Counters {
     /// Counts a dropped frame.
     pub fn drop_frame(&mut self, reason: DropReason) {
         self.drops[reason as usize] += 1;
+    }
+    /// Counts what a budget refused.
+    pub fn refuse(&mut self, budget: BudgetKind) {
+        self.budget_refusals[budget as usize] += 1;
     }
     /// Counts a retransmission.
     pub fn retransmit(&mut self, kind: Retransmission) {
@@ -235,6 +243,7 @@ impl Counters {
             icmp_soft,
             ecn_experienced,
             ecn_echoed,
+            budget_refusals,
             transitions,
             illegal_transitions,
             busy_us,
@@ -246,6 +255,7 @@ impl Counters {
         add_all(&mut self.drops, drops);
         add_all(self.closes.as_flattened_mut().as_flattened_mut(), closes.as_flattened().as_flattened());
         add_all(self.transitions.as_flattened_mut(), transitions.as_flattened());
+        add_all(&mut self.budget_refusals, budget_refusals);
         add_all(&mut self.retransmissions, retransmissions);
         add_all(&mut self.resets_sent, resets_sent);
         add_all(&mut self.resets_received, resets_received);
@@ -390,6 +400,18 @@ pub struct Block {
     pub counters: Counters,
     /// Latencies since the last report.
     pub histograms: Histograms,
+    /// The worker itself.
+    pub worker: WorkerGauges,
+    /// Its listeners by number, then the connections opened from here if it opens any.
+    pub listeners: Vec<ListenerCounters>,
+}
+
+impl Block {
+    /// With room for so many listeners: one that goes to a worker is filled there and must not grow.
+    #[must_use]
+    pub fn with_room(listeners: usize) -> Self {
+        Self { listeners: Vec::with_capacity(listeners), ..Self::default() }
+    }
 }
 
 #[cfg(test)]

@@ -60,14 +60,30 @@ macro_rules! catalog {
 }
 
 catalog! {
-    BUILD_INFO: Gauge, Count, "finwheel_build_info", ["version"],
-        "Always 1; the label tells the version that runs.";
+    BUILD_INFO: Gauge, Count, "finwheel_build_info", ["version", "profile", "arch"],
+        "Always 1; the labels tell the version that runs, how it was compiled, and for which processor.";
     UPTIME: Gauge, Seconds, "finwheel_uptime_seconds", [],
         "Time since the process started.";
+    CPU: Counter, Seconds, "finwheel_cpu_seconds_total", ["mode"],
+        "Processor time that the process took, in its own code and in the kernel on its behalf.";
+    RESIDENT_MEMORY: Gauge, Bytes, "finwheel_resident_memory_bytes", [],
+        "Memory of the process that is resident; tables are reserved at start and become so as they are first used.";
     CONNECTIONS: Gauge, Count, "finwheel_connections", ["state"],
         "Connections in each state of RFC 9293; LISTEN counts listeners.";
     OPENED: Counter, Count, "finwheel_connections_opened_total", ["role"],
         "Connections opened: passive by peers, active from here.";
+    TRANSITIONS: Counter, Count, "finwheel_transitions_total", ["from", "event", "to"],
+        "Events that reached a connection, by the row of the transition table that they followed.";
+    LISTENER_OPENED: Counter, Count, "finwheel_listener_connections_opened_total", ["listener"],
+        "Connections opened, by listener; (outbound) are those opened from here.";
+    LISTENER_ACTIVE: Gauge, Count, "finwheel_listener_connections_active", ["listener"],
+        "Connections open now, by listener; TIME_WAIT is not among them.";
+    LISTENER_BYTES: Counter, Bytes, "finwheel_listener_payload_bytes_total", ["listener", "direction"],
+        "Payload by listener: received in order, and sent and acknowledged.";
+    LISTENER_CLOSES: Counter, Count, "finwheel_listener_closes_total", ["listener", "path", "cause"],
+        "Connections ended, by listener, how they closed, and why; combinations that occurred.";
+    LISTENER_CLOSE_DURATION: Histogram, Seconds, "finwheel_listener_close_duration_seconds", ["listener"],
+        "Time from the first FIN to the end of the connection, by listener (TIME_WAIT not included).";
     HALF_OPEN_GIVEN_UP: Counter, Count, "finwheel_half_open_given_up_total", [],
         "Half-open connections given up because the handshake was never completed.";
     SYN_COOKIES: Counter, Count, "finwheel_syn_cookies_total", ["event"],
@@ -80,6 +96,8 @@ catalog! {
         "Time from the first FIN to the end of the connection (TIME_WAIT not included).";
     TIME_WAIT_PEAK: Gauge, Count, "finwheel_time_wait_peak", ["worker"],
         "Highest population of TIME_WAIT since the start.";
+    EXPIRY_BATCH: Histogram, Count, "finwheel_time_wait_expiry_batch", [],
+        "TIME_WAIT records that left in one turn of a worker, of turns in which any did.";
     TIME_WAIT_EXPIRED: Counter, Count, "finwheel_time_wait_expired_total", [],
         "TIME_WAIT records that lasted their time.";
     TIME_WAIT_EVICTED: Counter, Count, "finwheel_time_wait_evicted_total", [],
@@ -92,6 +110,8 @@ catalog! {
         "RSTs sent, and RSTs received and accepted.";
     CHALLENGE_ACKS: Counter, Count, "finwheel_challenge_acks_total", [],
         "Challenge ACKs sent (RFC 5961).";
+    BUDGET_REFUSALS: Counter, Count, "finwheel_budget_refusals_total", ["budget"],
+        "Answers not given and frames not passed on because their budget for the second was used up.";
     OUT_OF_ORDER_GIVEN_UP: Counter, Count, "finwheel_out_of_order_given_up_bytes_total", [],
         "Bytes received beyond a gap and given up for bytes in order, the connection's share of the pool being used up.";
     ICMP_ERRORS: Counter, Count, "finwheel_icmp_errors_total", ["kind"],
@@ -114,9 +134,9 @@ catalog! {
         "The kernel's statistics of the AF_XDP sockets, and frames that found the transmit ring full.";
     STEERING: Counter, Count, "finwheel_steering_packets_total", ["verdict"],
         "Packets seen by the XDP program, by what it did with them.";
-    CHUNKS_USED: Gauge, Count, "finwheel_chunks_used", [],
+    CHUNKS_USED: Gauge, Count, "finwheel_chunks_used", ["worker"],
         "Buffer chunks of 2 KiB in use.";
-    CHUNKS_CAPACITY: Gauge, Count, "finwheel_chunks_capacity", [],
+    CHUNKS_CAPACITY: Gauge, Count, "finwheel_chunks_capacity", ["worker"],
         "Buffer chunks of 2 KiB there are.";
     ILLEGAL_TRANSITIONS: Counter, Count, "finwheel_illegal_transitions_total", [],
         "Events that the transition table calls impossible; anything but 0 is a fault of the engine.";
@@ -124,6 +144,18 @@ catalog! {
         "Share of a worker's time in turns that found work, between its last two reports.";
     WORKER_TURNS: Counter, Count, "finwheel_worker_turns_total", ["worker"],
         "Turns of a worker's loop.";
+    RING_DEPTH: Gauge, Count, "finwheel_ring_depth", ["worker", "ring"],
+        "Entries in the rings of a worker's socket at its last report: frames to be taken (rx), buffers for reception (fill), frames the kernel has still to send (tx), buffers to be taken back (completion).";
+    RING_SLOTS: Gauge, Count, "finwheel_ring_slots", ["worker", "ring"],
+        "Slots of these rings.";
+    MAILBOX_DEPTH: Gauge, Count, "finwheel_mailbox_depth", ["worker", "queue"],
+        "Entries in the queues of a worker's mailbox at its last report.";
+    TABLE_RECORDS: Gauge, Count, "finwheel_table_records", ["worker", "table"],
+        "Records in a worker's tables.";
+    TABLE_CAPACITY: Gauge, Count, "finwheel_table_capacity", ["worker", "table"],
+        "Records that a worker's tables have room for.";
+    WHEEL_LAG: Gauge, Seconds, "finwheel_wheel_lag_seconds", ["worker", "wheel"],
+        "By how much a worker came late to a table's timers, at worst between its last two reports.";
     WORKER_REPORT_AGE: Gauge, Seconds, "finwheel_worker_report_age_seconds", ["worker"],
         "Time since a worker last reported its counters.";
 }
@@ -132,6 +164,7 @@ catalog! {
 mod tests {
     use super::*;
     use std::collections::HashSet;
+    use std::fmt::Write;
 
     #[test]
     fn names_follow_the_conventions() {
@@ -151,5 +184,59 @@ mod tests {
             assert!(m.help.ends_with('.') && m.help.len() > 10, "{}", m.name);
             assert!(!m.labels.contains(&"le"), "{}", m.name);
         }
+    }
+
+    /// `docs/metrics.md` is this. Writing to a String cannot fail.
+    fn page() -> String {
+        let mut out = String::from(
+            "# Metrics\n\nGenerated from `src/metrics/catalog.rs` by `UPDATE_DRAWINGS=1 cargo test --lib metrics::catalog`. \
+             Served at `/metrics` of `[metrics] listen`; everything is since the start of the process, a second old at \
+             most.\n\n| metric | kind | unit | labels | what it says |\n|---|---|---|---|---|\n",
+        );
+        for m in CATALOG {
+            let labels: Vec<_> = m.labels.iter().map(|l| format!("`{l}`")).collect();
+            let (kind, unit) =
+                (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.unit).to_lowercase());
+            let _ = writeln!(out, "| `{}` | {kind} | {unit} | {} | {} |", m.name, labels.join(" "), m.help);
+        }
+        out += "\n## Values of labels\n\nEvery set is fixed by the code or by the configuration; nothing that a peer sends \
+                makes a series.\n\n| label | values |\n|---|---|\n";
+        for (label, values) in values() {
+            let values: Vec<_> = values.iter().map(|v| format!("`{v}`")).collect();
+            let _ = writeln!(out, "| {label} | {} |", values.join(" "));
+        }
+        out
+    }
+
+    fn values() -> Vec<(&'static str, Vec<&'static str>)> {
+        use crate::drop::DropReason;
+        use crate::metrics::block::{ResetCause, Retransmission};
+        use crate::metrics::gauges::{BudgetKind, Queue, Table};
+        use crate::tcp::record::{Cause, ClosePath, First};
+        use crate::tcp::state::{Event, State};
+        vec![
+            ("`state`, `from`, `to`", State::ALL.map(State::as_str).to_vec()),
+            ("`event` of transitions", Event::ALL.map(Event::as_str).to_vec()),
+            ("`path`", ClosePath::ALL.map(ClosePath::as_str).to_vec()),
+            ("`first`", First::ALL.map(First::as_str).to_vec()),
+            ("`cause` of closes", Cause::ALL.map(Cause::as_str).to_vec()),
+            ("`cause` of resets", ResetCause::ALL.map(ResetCause::as_str).to_vec()),
+            ("`kind` of retransmissions", Retransmission::ALL.map(Retransmission::as_str).to_vec()),
+            ("`reason`", DropReason::ALL.map(DropReason::as_str).to_vec()),
+            ("`budget`", BudgetKind::ALL.map(BudgetKind::as_str).to_vec()),
+            ("`table`, `wheel`", Table::ALL.map(Table::as_str).to_vec()),
+            ("`queue`", Queue::ALL.map(Queue::as_str).to_vec()),
+            ("`ring`", crate::port::RingDepths::default().named().map(|(name, _)| name).to_vec()),
+        ]
+    }
+
+    #[test]
+    fn the_page_of_metrics_is_made_from_the_catalogue() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("UPDATE_DRAWINGS").is_some() {
+            std::fs::write(path, page()).expect("written");
+        }
+        let written = std::fs::read_to_string(path).expect("docs/metrics.md is in the repository");
+        assert!(written == page(), "run UPDATE_DRAWINGS=1 cargo test --lib metrics::catalog");
     }
 }

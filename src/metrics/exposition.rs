@@ -4,49 +4,19 @@
 //! [`Exposition::render`]. Both take one lock, within the control plane only: no
 //! worker ever waits for it.
 //!
-//! Cardinality is fixed by the catalogue's labels and the number of workers: about 350 series, and at most 312 more
-//! for the product of `finwheel_closes_total`, of which only combinations that occurred are shown.
+//! Cardinality is fixed by the catalogue's labels and the numbers of workers and listeners: about 400 series, 30 for each
+//! worker and each listener, and at most 336 more for the product of `finwheel_closes_total` and 84 for each listener, of
+//! which only combinations that occurred are shown.
 
-use super::block::{Block, Counters, Histograms, ResetCause, Retransmission};
-use super::catalog::{self as c, Kind, Metric};
-use crate::drop::DropReason;
-use crate::tcp::record::{Cause, ClosePath, First};
-use crate::tcp::state::State;
-use hdrhistogram::Histogram;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
+use super::block::{Block, Counters, Histograms};
+use super::gauges::{ListenerCounters, Table, WorkerGauges};
+use super::live::{Level, ListenerLive, Live, Snapshot, WorkerLive};
 use prometheus::{Registry, TextEncoder};
-use std::collections::HashMap;
+use shown::Shown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Upper bounds of the buckets of both duration histograms, in microseconds: 1, 2.5 and 5 a decade from 50 µs (a
-/// round trip within a rack) to 5 minutes (the largest sensible limit of a closing state). Fewer would hide whether
-/// a close took one round trip or a retransmission (200 ms and up); more would only make series.
-pub const BUCKETS_US: [u64; 22] = [
-    50,
-    100,
-    250,
-    500,
-    1_000,
-    2_500,
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    200_000_000,
-    300_000_000,
-];
+pub use super::buckets::BUCKETS_US;
 
 /// All workers together, since the start.
 #[derive(Clone, Debug, Default)]
@@ -76,9 +46,14 @@ pub struct Silent {
     pub for_: Duration,
 }
 
+/// The name under which connections opened from here are shown among the listeners: no listener can have it.
+pub const OUTBOUND: &str = "(outbound)";
+
 #[derive(Debug)]
 struct Worker {
     counters: Counters,
+    gauges: WorkerGauges,
+    listeners: Vec<ListenerCounters>,
     busy_ratio: f64,
     reported: Instant,
 }
@@ -88,6 +63,9 @@ struct Inner {
     started: Instant,
     workers: Vec<Worker>,
     histograms: Histograms,
+    /// Names of the listeners by number, then [`OUTBOUND`] where connections are opened from here.
+    listeners: Vec<String>,
+    live: Live,
     steering: Vec<(&'static str, u64)>,
 }
 
@@ -105,11 +83,19 @@ impl Exposition {
     /// When the catalogue contradicts the rules of the format, which a test excludes.
     pub fn new(workers: usize) -> prometheus::Result<Self> {
         let now = Instant::now();
-        let worker = || Worker { counters: Counters::default(), busy_ratio: 0.0, reported: now };
+        let worker = || Worker {
+            counters: Counters::default(),
+            gauges: WorkerGauges::default(),
+            listeners: Vec::new(),
+            busy_ratio: 0.0,
+            reported: now,
+        };
         let inner = Arc::new(Mutex::new(Inner {
             started: now,
             workers: (0..workers).map(|_| worker()).collect(),
             histograms: Histograms::default(),
+            listeners: Vec::new(),
+            live: Live::new(now),
             steering: Vec::new(),
         }));
         let registry = Registry::new();
@@ -136,9 +122,36 @@ impl Exposition {
             w.busy_ratio = busy as f64 / (busy + idle) as f64;
         }
         w.counters.clone_from(&block.counters);
+        w.gauges = block.worker;
+        w.listeners.clone_from(&block.listeners);
         w.reported = Instant::now();
         inner.histograms.merge(&block.histograms);
+        inner.live.record(&block.histograms);
         Ok(())
+    }
+
+    /// Names the listeners, by number; what a worker reports beyond them is not shown by listener.
+    pub fn set_listeners(&self, names: Vec<String>) {
+        self.lock().listeners = names;
+    }
+
+    /// How many listeners are named: room that a report needs.
+    #[must_use]
+    pub fn listener_count(&self) -> usize {
+        self.lock().listeners.len()
+    }
+
+    /// Ends an interval of the live view: to be called once a second.
+    pub fn sample(&self) {
+        let mut inner = self.lock();
+        let counters = inner.counters();
+        inner.live.sample(Instant::now(), counters);
+    }
+
+    /// What a live view shows.
+    #[must_use]
+    pub fn snapshot(&self, phase: &str) -> Snapshot {
+        self.lock().snapshot(phase, Instant::now())
     }
 
     /// Replaces the counters of the XDP program: verdict and packets since the start, each verdict once.
@@ -185,6 +198,31 @@ impl Inner {
         Merged { counters: self.counters(), histograms: self.histograms.clone() }
     }
 
+    /// Each listener over all workers, in the order of their names.
+    fn by_listener(&self) -> impl Iterator<Item = ListenerCounters> {
+        (0..self.listeners.len()).map(|i| {
+            let mut sum = ListenerCounters::default();
+            self.workers.iter().filter_map(|w| w.listeners.get(i)).for_each(|l| sum.merge(l));
+            sum
+        })
+    }
+
+    fn snapshot(&self, phase: &str, now: Instant) -> Snapshot {
+        let listener = |(name, l): (&String, ListenerCounters)| ListenerLive {
+            name: name.clone(),
+            active: l.active,
+            opened: l.opened,
+            closed: l.closes.as_flattened().iter().sum(),
+        };
+        Snapshot {
+            phase: phase.to_owned(),
+            uptime_s: now.saturating_duration_since(self.started).as_secs_f64(),
+            listeners: self.listeners.iter().zip(self.by_listener()).map(listener).collect(),
+            workers: self.workers.iter().map(|w| w.live(now)).collect(),
+            ..self.live.snapshot(now)
+        }
+    }
+
     fn silent(&self, limit: Duration, now: Instant) -> Option<Silent> {
         self.workers
             .iter()
@@ -195,246 +233,23 @@ impl Inner {
     }
 }
 
-/// What the registry asks for series.
-struct Shown {
-    inner: Arc<Mutex<Inner>>,
-    descs: Vec<Desc>,
-}
-
-impl Shown {
-    fn new(inner: Arc<Mutex<Inner>>) -> prometheus::Result<Self> {
-        let desc = |m: &&Metric| {
-            let labels = m.labels.iter().map(|l| (*l).to_owned()).collect();
-            Desc::new(m.name.to_owned(), m.help.to_owned(), labels, HashMap::new())
-        };
-        let descs = c::CATALOG.iter().map(desc).collect::<prometheus::Result<_>>()?;
-        Ok(Self { inner, descs })
-    }
-}
-
-impl Collector for Shown {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let inner = lock(&self.inner);
-        let mut out = Families::default();
-        let now = Instant::now();
-        process(&mut out, now.saturating_duration_since(inner.started));
-        let sum = inner.counters();
-        connections(&mut out, &sum);
-        frames(&mut out, &sum);
-        durations(&mut out, &inner.histograms);
-        workers(&mut out, &inner.workers, now);
-        for (verdict, n) in &inner.steering {
-            out.count(&c::STEERING, &[verdict], *n);
-        }
-        out.done
-    }
-}
-
-/// Families in the making: one for each metric of the catalogue that got a value.
-#[derive(Default)]
-struct Families {
-    done: Vec<MetricFamily>,
-}
-
-impl Families {
-    fn count(&mut self, metric: &Metric, values: &[&str], n: u64) {
-        self.number(metric, values, n as f64);
-    }
-
-    fn number(&mut self, metric: &Metric, values: &[&str], v: f64) {
-        let mut m = proto::Metric::from_label(labels(metric, values));
-        match metric.kind {
-            Kind::Counter => {
-                let mut counter = proto::Counter::default();
-                counter.set_value(v);
-                m.set_counter(counter);
-            }
-            Kind::Gauge => {
-                let mut gauge = proto::Gauge::default();
-                gauge.set_value(v);
-                m.set_gauge(gauge);
-            }
-            Kind::Histogram => unreachable!("{} is not a number", metric.name),
-        }
-        self.push(metric, m);
-    }
-
-    fn histogram(&mut self, metric: &Metric, values: &[&str], h: proto::Histogram) {
-        let mut m = proto::Metric::from_label(labels(metric, values));
-        m.set_histogram(h);
-        self.push(metric, m);
-    }
-
-    fn push(&mut self, metric: &Metric, m: proto::Metric) {
-        if let Some(family) = self.done.iter_mut().find(|f| f.name() == metric.name) {
-            family.mut_metric().push(m);
-            return;
-        }
-        let mut family = MetricFamily::default();
-        family.set_name(metric.name.to_owned());
-        family.set_help(metric.help.to_owned());
-        family.set_field_type(match metric.kind {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
-        });
-        family.set_metric(vec![m]);
-        self.done.push(family);
-    }
-}
-
-fn labels(metric: &Metric, values: &[&str]) -> Vec<LabelPair> {
-    debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
-    let pair = |(name, value): (&&str, &&str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    };
-    metric.labels.iter().zip(values).map(pair).collect()
-}
-
-fn process(out: &mut Families, uptime: Duration) {
-    out.count(&c::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
-    out.number(&c::UPTIME, &[], uptime.as_secs_f64());
-}
-
-fn connections(out: &mut Families, n: &Counters) {
-    for (state, v) in State::ALL.iter().zip(n.states) {
-        // Nothing is ever in CLOSED: it is the absence of a connection.
-        if *state != State::Closed {
-            out.count(&c::CONNECTIONS, &[state.as_str()], v);
+impl Worker {
+    fn live(&self, now: Instant) -> WorkerLive {
+        let level = |name: &str, used, capacity| Level { name: name.to_owned(), used, capacity };
+        let rings = self.gauges.rings.named();
+        let tables = Table::ALL.iter().zip(self.gauges.tables);
+        let mut tables: Vec<_> = tables.map(|(t, f)| level(t.as_str(), f.used, f.capacity)).collect();
+        tables.push(level("chunks", self.counters.chunks_used, self.counters.chunks_total));
+        WorkerLive {
+            busy: self.busy_ratio,
+            report_age_s: now.saturating_duration_since(self.reported).as_secs_f64(),
+            lag_ms: self.gauges.wheel_lag_ms.into_iter().max().unwrap_or(0),
+            rings: rings.map(|(name, [depth, slots])| level(name, depth, slots)).into(),
+            tables,
         }
     }
-    out.count(&c::OPENED, &["passive"], n.opened_passive);
-    out.count(&c::OPENED, &["active"], n.opened_active);
-    out.count(&c::HALF_OPEN_GIVEN_UP, &[], n.half_open_given_up);
-    for (event, v) in
-        [("sent", n.cookies_sent), ("accepted", n.cookies_accepted), ("refused", n.cookies_refused)]
-    {
-        out.count(&c::SYN_COOKIES, &[event], v);
-    }
-    for (path, by_first) in ClosePath::ALL.iter().zip(&n.closes) {
-        for (first, by_cause) in First::ALL.iter().zip(by_first) {
-            for (cause, v) in Cause::ALL.iter().zip(by_cause) {
-                if *v > 0 {
-                    out.count(&c::CLOSES, &[path.as_str(), first.as_str(), cause.as_str()], *v);
-                }
-            }
-        }
-    }
-    out.count(&c::TIME_WAIT_EXPIRED, &[], n.time_wait_expired);
-    out.count(&c::TIME_WAIT_EVICTED, &[], n.time_wait_evicted);
-    out.count(&c::TIME_WAIT_REOPENED, &[], n.time_wait_reopened);
-    for (kind, v) in Retransmission::ALL.iter().zip(n.retransmissions) {
-        out.count(&c::RETRANSMISSIONS, &[kind.as_str()], v);
-    }
-    for (direction, resets) in [("sent", n.resets_sent), ("received", n.resets_received)] {
-        for (cause, v) in ResetCause::ALL.iter().zip(resets) {
-            out.count(&c::RESETS, &[direction, cause.as_str()], v);
-        }
-    }
-    out.count(&c::CHALLENGE_ACKS, &[], n.challenge_acks);
-    out.count(&c::OUT_OF_ORDER_GIVEN_UP, &[], n.out_of_order_given_up);
-    for (kind, v) in [("too_big", n.icmp_too_big), ("hard", n.icmp_hard), ("soft", n.icmp_soft)] {
-        out.count(&c::ICMP_ERRORS, &[kind], v);
-    }
-    for (event, v) in [("experienced", n.ecn_experienced), ("echoed", n.ecn_echoed)] {
-        out.count(&c::ECN, &[event], v);
-    }
-    for (cause, v) in
-        [("icmp", n.path_mtu_lowered), ("black_hole", n.path_black_holes), ("raised", n.path_mtu_raised)]
-    {
-        out.count(&c::PATH_MTU, &[cause], v);
-    }
-    out.count(&c::ILLEGAL_TRANSITIONS, &[], n.illegal_transitions);
 }
 
-fn frames(out: &mut Families, n: &Counters) {
-    let p = &n.port;
-    out.count(&c::FRAMES, &["rx"], p.rx_frames);
-    out.count(&c::FRAMES, &["tx"], p.tx_frames);
-    out.count(&c::BYTES, &["rx"], p.rx_bytes);
-    out.count(&c::BYTES, &["tx"], p.tx_bytes);
-    out.count(&c::WAKEUPS, &["rx"], p.rx_wakeups);
-    out.count(&c::WAKEUPS, &["tx"], p.tx_wakeups);
-    for (event, v) in [
-        ("rx_dropped", p.xsk_rx_dropped),
-        ("rx_ring_full", p.xsk_rx_ring_full),
-        ("fill_ring_empty", p.xsk_fill_ring_empty),
-        ("invalid_descs", p.xsk_invalid_descs),
-        ("tx_ring_full", p.tx_ring_full),
-    ] {
-        out.count(&c::XSK_EVENTS, &[event], v);
-    }
-    for (reason, v) in DropReason::ALL.iter().zip(n.drops) {
-        out.count(&c::DROPS, &[reason.as_str()], v);
-    }
-    out.count(&c::MISDIRECTED, &["out"], n.misdirected_out);
-    out.count(&c::MISDIRECTED, &["in"], n.misdirected_in);
-    out.count(&c::CHUNKS_USED, &[], n.chunks_used);
-    out.count(&c::CHUNKS_CAPACITY, &[], n.chunks_total);
-}
-
-fn durations(out: &mut Families, h: &Histograms) {
-    for (path, h) in ClosePath::ALL.iter().zip(&h.close) {
-        out.histogram(&c::CLOSE_DURATION, &[path.as_str()], buckets(h));
-    }
-    out.histogram(&c::HANDSHAKE_DURATION, &[], buckets(&h.handshake));
-}
-
-fn workers(out: &mut Families, workers: &[Worker], now: Instant) {
-    for (i, w) in workers.iter().enumerate() {
-        let id = i.to_string();
-        let age = now.saturating_duration_since(w.reported);
-        out.number(&c::WORKER_BUSY, &[&id], w.busy_ratio);
-        out.count(&c::WORKER_TURNS, &[&id], w.counters.turns);
-        out.number(&c::WORKER_REPORT_AGE, &[&id], age.as_secs_f64());
-        out.count(&c::TIME_WAIT_PEAK, &[&id], w.counters.time_wait_peak);
-    }
-}
-
-/// The fixed buckets of a recorded histogram.
-///
-/// Every recorded cell is counted whole, in the first bucket whose bound is not below the cell's largest value. So
-/// no bucket claims a time that was longer than its bound, the counts add up exactly, and a cell that straddles a
-/// bound (under 0.8 % of it wide) counts one bucket later. The sum takes the middle of each cell.
-fn buckets(h: &Histogram<u64>) -> proto::Histogram {
-    let mut counts = [0u64; BUCKETS_US.len()];
-    let (mut total, mut sum_us) = (0u64, 0.0f64);
-    for cell in h.iter_recorded() {
-        let (value, n) = (cell.value_iterated_to(), cell.count_at_value());
-        total += n;
-        sum_us += h.median_equivalent(value) as f64 * n as f64;
-        let high = h.highest_equivalent(value);
-        // What is beyond the last bound is in the total only: the bucket of +Inf.
-        if let Some(count) = counts.get_mut(BUCKETS_US.partition_point(|bound| *bound < high)) {
-            *count += n;
-        }
-    }
-    let mut cumulative = 0;
-    let mut out = proto::Histogram::default();
-    out.set_bucket(
-        counts
-            .iter()
-            .zip(BUCKETS_US)
-            .map(|(n, bound)| {
-                cumulative += n;
-                let mut bucket = proto::Bucket::default();
-                bucket.set_upper_bound(bound as f64 / 1e6);
-                bucket.set_cumulative_count(cumulative);
-                bucket
-            })
-            .collect(),
-    );
-    out.set_sample_count(total);
-    out.set_sample_sum(sum_us / 1e6);
-    out
-}
-
+mod shown;
 #[cfg(test)]
 mod tests;

@@ -105,6 +105,27 @@ pub struct PortStats {
     pub xsk_invalid_descs: u64,
 }
 
+/// How many entries the rings of a socket hold, and how many they can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingDepths {
+    /// Frames received and not yet taken, and the slots of the ring.
+    pub rx: [u64; 2],
+    /// Buffers that the kernel may fill; none left means that it drops what arrives.
+    pub fill: [u64; 2],
+    /// Frames to be sent that the kernel has not taken.
+    pub tx: [u64; 2],
+    /// Frames sent whose buffers have not been taken back.
+    pub completion: [u64; 2],
+}
+
+impl RingDepths {
+    /// Each ring's name (the `ring` label) with its depth and its slots.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, [u64; 2]); 4] {
+        [("rx", self.rx), ("fill", self.fill), ("tx", self.tx), ("completion", self.completion)]
+    }
+}
+
 /// A bound queue of an interface (or an end of a simulated link).
 pub trait Port {
     /// Takes up to [`BURST`] received frames, appended to `out` (which never reallocates beyond `BURST`).
@@ -153,4 +174,9 @@ pub trait Port {
 
     /// The port's own counters. May make a system call: for housekeeping, not for the packet path.
     fn stats(&mut self) -> PortStats;
+
+    /// How full the rings are, for housekeeping. A port without rings has none.
+    fn depths(&mut self) -> RingDepths {
+        RingDepths::default()
+    }
 }

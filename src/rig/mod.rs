@@ -15,6 +15,7 @@
 
 pub mod forbidden;
 mod loss;
+mod napi;
 mod netns;
 mod packet;
 mod relay;
@@ -27,6 +28,7 @@ use crate::port::privileges::{self, Capability};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -44,6 +46,15 @@ const RELAY_INTERFACES: [&str; 2] = ["fw-relay-s", "fw-relay-c"];
 
 /// The most queues a rig is made with: the kernel's own bound for a veth is 4096, a test needs a handful.
 pub const MAX_QUEUES: u32 = 64;
+
+/// An end of the cable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one to bind.
+    Server,
+    /// The kernel peers'.
+    Client,
+}
 
 /// What a rig looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +287,30 @@ impl Rig {
     /// [`RigError::Percentage`] outside of 0 to 100, [`RigError::Tool`] when nft is missing or refuses.
     pub fn loss(&self, percent: f64) -> Result<(), RigError> {
         loss::set(&self.client, CLIENT_INTERFACE, percent)
+    }
+
+    /// Has each end receive in kernel threads of its own (threaded NAPI, Linux 5.12), one a queue, and with GRO. Returns
+    /// the threads of the server's end and those of the client's, for a measurement to pin and to count. Needs ethtool.
+    ///
+    /// # Errors
+    /// [`RigError::Tool`] when ethtool is missing or refuses, [`RigError::System`] when the kernel does.
+    pub fn threaded_napi(&self) -> Result<[Vec<Pid>; 2], RigError> {
+        Ok([
+            napi::set_threaded(&self.server, SERVER_INTERFACE)?,
+            napi::set_threaded(&self.client, CLIENT_INTERFACE)?,
+        ])
+    }
+
+    /// Sets an attribute of the server's or the client's interface, as `gro_flush_timeout` in /sys/class/net.
+    ///
+    /// # Errors
+    /// [`RigError::System`] when there is no such attribute or the value is refused.
+    pub fn set_attribute(&self, side: Side, attribute: &str, value: &str) -> Result<(), RigError> {
+        let (ns, interface) = match side {
+            Side::Server => (&self.server, SERVER_INTERFACE),
+            Side::Client => (&self.client, CLIENT_INTERFACE),
+        };
+        napi::set_attribute(ns, interface, attribute, value)
     }
 
     /// Starts relaying, in a rig that was made for it ([`RigConfig::relayed`]); one relay at a time.

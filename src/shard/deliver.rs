@@ -5,19 +5,21 @@
 //!        ─▶ writable ─▶ the peer's FIN is taken ─▶ peer_closed
 //! ```
 
+use super::egress::Ended;
 use super::{Core, Drain};
 use crate::drop::DropReason;
 use crate::service::{ConnId, Context, Service};
-use crate::tcp::conn::{Conn, ConnFlags, Env};
+use crate::tcp::conn::{ConnFlags, Env, Live};
+use crate::tcp::flight::Flight;
 use crate::tcp::input::Delivery;
-use crate::tcp::record::{Cause, CloseRecord};
+use crate::tcp::record::Cause;
 use crate::tcp::state::State;
 use crate::time::Time;
 use crate::wire::Tuple;
 
 /// The connection a service call is about.
 struct Cx<'a, 'e> {
-    conn: &'a mut Conn,
+    conn: &'a mut Live<'e>,
     env: &'a mut Env<'e>,
     /// Why the service closes, if it does in this call.
     cause: Cause,
@@ -36,7 +38,7 @@ impl Context for Cx<'_, '_> {
         }
     }
     fn tuple(&self) -> Tuple {
-        self.conn.tuple
+        self.conn.tuple()
     }
     fn now(&self) -> Time {
         self.env.now
@@ -71,9 +73,9 @@ impl Context for Cx<'_, '_> {
 }
 
 /// A connection with everything a delivery needs, borrowed apart from the rest of the core.
-struct Delivering<'a, 'e> {
-    conn: &'a mut Conn,
-    env: Env<'e>,
+struct Delivering<'a> {
+    conn: Live<'a>,
+    env: Env<'a>,
     service: &'a mut dyn Service,
     scratch: &'a mut [u8],
     id: ConnId,
@@ -82,7 +84,7 @@ struct Delivering<'a, 'e> {
     given_up: u64,
 }
 
-impl Delivering<'_, '_> {
+impl Delivering<'_> {
     fn call<R>(&mut self, cause: Cause, f: impl FnOnce(&mut dyn Service, &mut dyn Context) -> R) -> R {
         let Self { conn, env, service, id, resumed, .. } = self;
         f(*service, &mut Cx { conn, env, cause, id: *id, resumed })
@@ -201,8 +203,8 @@ impl Delivering<'_, '_> {
 
 impl Core {
     /// The connection in a slot, with its service, apart from everything else.
-    fn delivering(&mut self, key: u32) -> Option<Delivering<'_, '_>> {
-        let conn = self.tables.conns.get_mut(key)?;
+    fn delivering(&mut self, key: u32) -> Option<Delivering<'_>> {
+        let conn = self.tables.conns.live(key)?;
         let service = self.services.get_mut(usize::from(conn.service))?.as_mut();
         let env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
         let (scratch, resumed) = (self.scratch.as_mut_slice(), &mut self.resumed);
@@ -233,11 +235,24 @@ impl Core {
         self.called(key);
     }
 
+    /// Adds to its listener's account what a segment brought: bytes received in order, and bytes acknowledged.
+    pub(super) fn count_bytes(&mut self, key: u32, service: u16, before: [u64; 2]) {
+        let Some(conn) = self.tables.conns.get(key) else { return };
+        if let Some(l) = self.block.listeners.get_mut(usize::from(service)) {
+            let [bytes_in, bytes_out] = conn.bytes();
+            l.bytes_in += bytes_in.saturating_sub(before[0]);
+            l.bytes_out += bytes_out.saturating_sub(before[1]);
+        }
+    }
+
     fn count_opened(&mut self, key: u32, opened: bool) {
         if !opened {
             return;
         }
-        let Some(conn) = self.tables.conns.get(key) else { return };
+        let Some(conn) = self.tables.conns.live(key) else { return };
+        if let Some(l) = self.block.listeners.get_mut(usize::from(conn.service)) {
+            l.open();
+        }
         if conn.is_active() {
             self.block.counters.opened_active += 1;
         } else {
@@ -269,9 +284,10 @@ impl Core {
 
     /// A service that waits for chunks while nothing is in flight would never be called again.
     fn note_starved(&mut self, key: u32) {
-        let Some(conn) = self.tables.conns.get_mut(key) else { return };
-        let starved = conn.flags.has(ConnFlags::SEND_BLOCKED) && conn.unsent_or_unacknowledged() == 0;
-        if !starved || conn.flags.has(ConnFlags::STARVED) {
+        let conns = &mut self.tables.conns;
+        let waits = conns.get(key).and_then(|c| conns.flight(c)).is_some_and(Flight::has_to_send);
+        let Some(conn) = conns.get_mut(key) else { return };
+        if !conn.flags.has(ConnFlags::SEND_BLOCKED) || conn.flags.has(ConnFlags::STARVED) || waits {
             return;
         }
         conn.flags.set(ConnFlags::STARVED);
@@ -352,16 +368,19 @@ impl Core {
     }
 
     /// The last word on a connection: counters, histogram, service.
-    pub(super) fn report_close(&mut self, conn: &mut Conn, record: &CloseRecord) {
-        if conn.flags.has(ConnFlags::TOLD_OPEN) || conn.is_active() {
+    pub(super) fn report_close(&mut self, ended: &Ended) {
+        let record = &ended.record;
+        if ended.told {
             self.block.counters.close(record);
             self.block.histograms.record_close(record.path, record.times.total());
-            if let Some(s) = self.services.get_mut(usize::from(conn.service)) {
-                s.closed(&conn.tuple, conn.user, record);
+            if let Some(l) = self.block.listeners.get_mut(usize::from(ended.service)) {
+                l.close(record, ended.was_open);
+            }
+            if let Some(s) = self.services.get_mut(usize::from(ended.service)) {
+                s.closed(&record.tuple, ended.user, record);
             }
         } else {
             self.block.counters.half_open_given_up += 1;
         }
-        conn.release(&mut self.pool);
     }
 }

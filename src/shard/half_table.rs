@@ -293,12 +293,15 @@ impl HalfTable {
         }
     }
 
-    /// The tuple of a key's record.
-    pub(super) fn tuple(&self, key: u32) -> Option<Tuple> {
+    /// Has the record of a key fetched into the cache, and its timer.
+    #[inline]
+    pub(super) fn prefetch(&self, key: u32) {
         if key & WIDE == 0 {
-            self.narrow.slab.get(key).map(|r| r.pair.tuple())
+            self.narrow.slab.prefetch(key);
+            self.narrow.wheel.prefetch(key);
         } else {
-            self.wide.slab.get(key & !WIDE).map(|r| r.pair.tuple())
+            self.wide.slab.prefetch(key & !WIDE);
+            self.wide.wheel.prefetch(key & !WIDE);
         }
     }
 
@@ -338,10 +341,9 @@ impl HalfTable {
         self.narrow.wheel.advance(ms, budget - wide, out);
     }
 
-    /// When the next timer is due, in milliseconds.
-    pub(super) fn next_due_ms(&self, ms: u64) -> Option<u64> {
-        let both = [self.narrow.wheel.next_due_ms(ms), self.wide.wheel.next_due_ms(ms)];
-        both.into_iter().flatten().min()
+    /// When the next timer is due, in milliseconds; in the past when a wheel is behind.
+    pub(super) fn appointment_ms(&self) -> Option<u64> {
+        [self.narrow.wheel.appointment_ms(), self.wide.wheel.appointment_ms()].into_iter().flatten().min()
     }
 
     /// Whether a record's timer is armed.

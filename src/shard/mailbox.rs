@@ -144,6 +144,12 @@ impl Mailbox {
         true
     }
 
+    /// Entries of its queues, in the order of [`Queue`](crate::metrics::gauges::Queue).
+    #[must_use]
+    pub fn depths(&self) -> [u64; 3] {
+        [self.commands.len(), self.replies.len(), self.forwarded.len()].map(|n| n as u64)
+    }
+
     /// The next forwarded frame.
     #[must_use]
     pub fn forwarded(&self) -> Option<Forwarded> {

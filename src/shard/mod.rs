@@ -16,6 +16,7 @@ mod audit;
 pub mod budget;
 pub mod bulk_wheel;
 mod by_hand;
+mod conn_table;
 mod cookies;
 mod deliver;
 mod egress;
@@ -40,6 +41,7 @@ pub mod wheel;
 pub mod worker;
 
 use crate::metrics::block::Block;
+use crate::metrics::gauges::ListenerCounters;
 use crate::port::{BURST, Frame, Port};
 use crate::service::Service;
 use crate::tcp::TcpConfig;
@@ -59,7 +61,7 @@ use tables::Tables;
 use trace::Trace;
 
 pub use run::Turn;
-pub use tables::{CONNECTION_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
+pub use tables::{CONNECTION_BYTES, FLIGHT_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
 
 /// Connections that a service may resume in one call: a proxy resumes one. Higher: memory for nothing; lower: what is
 /// beyond is not resumed.
@@ -176,11 +178,15 @@ pub struct Shard<P> {
     local_ends: Option<LocalEnds>,
     /// Frames of the present burst.
     burst: Vec<Frame>,
+    /// Segments of the present burst, empty between bursts.
+    staged: Vec<ingress::Staged>,
     /// Keys that a wheel gave out.
     due: Vec<u32>,
     /// Turns in a row that connections' timers have waited for what is in the ring.
     backlog: u8,
     stopped: bool,
+    /// When each table's next timer was due as the last turn ended, in milliseconds.
+    appointments: [Option<u64>; 3],
 }
 
 impl<P: Port> Shard<P> {
@@ -199,6 +205,7 @@ impl<P: Port> Shard<P> {
         }
         let client = parts.client.is_some();
         services.extend(parts.client);
+        let count = services.len();
         let core = Core {
             now: parts.now,
             tables: Tables::new(&parts.capacity, parts.index_key, parts.tcp.time_wait, parts.now),
@@ -206,7 +213,7 @@ impl<P: Port> Shard<P> {
             log,
             listeners,
             services,
-            block: Block::default(),
+            block: Block { listeners: vec![ListenerCounters::default(); count], ..Block::default() },
             pending: VecDeque::with_capacity(parts.capacity.connections),
             starved: VecDeque::with_capacity(parts.capacity.connections),
             resumed: Vec::with_capacity(RESUMED_PER_CALL),
@@ -230,9 +237,11 @@ impl<P: Port> Shard<P> {
             errands_at: Time::NEVER,
             local_ends: None,
             burst: Vec::with_capacity(BURST),
+            staged: Vec::with_capacity(BURST),
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
             backlog: 0,
             stopped: false,
+            appointments: [None; 3],
         }
     }
 
@@ -276,6 +285,12 @@ impl<P: Port> Shard<P> {
     #[must_use]
     pub fn chunks_used(&self) -> usize {
         self.core.pool.used()
+    }
+
+    /// Flights lent to connections.
+    #[must_use]
+    pub fn flights_lent(&self) -> usize {
+        self.core.tables.conns.flights()
     }
 
     /// Whether the loop is to end.

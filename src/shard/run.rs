@@ -5,6 +5,7 @@
 use super::mailbox::{Command, Reply};
 use super::trace::Trace;
 use super::{Drain, Shard};
+use crate::metrics::gauges::BudgetKind;
 use crate::port::{BURST, Port};
 use crate::tcp::conn::{ActiveOpen, Conn, ConnFlags, Env};
 use crate::tcp::state::{Event, State};
@@ -34,6 +35,7 @@ impl<P: Port> Shard<P> {
     /// The port's fatal ones.
     pub fn turn(&mut self, now: Time) -> io::Result<Turn> {
         self.core.now = now;
+        self.note_lag();
         let received = self.receive();
         let mut worked = received > 0;
         worked |= self.receive_forwarded(FORWARDED_BUDGET) > 0;
@@ -114,7 +116,17 @@ impl<P: Port> Shard<P> {
         c.chunks_used = core.pool.used() as u64;
         c.chunks_total = core.pool.total() as u64;
         c.port = self.port.stats();
+        c.budget_refusals[BudgetKind::Connection as usize] = core.log.refused_answers.get();
         block.counters.clone_from(c);
+        let w = &mut core.block.worker;
+        w.rings = self.port.depths();
+        w.mailbox = self.mailbox.depths();
+        w.tables = core.tables.fills();
+        block.worker = *w;
+        w.wheel_lag_ms = Default::default();
+        // The control plane sends blocks with room for all: nothing is allocated here.
+        block.listeners.clear();
+        block.listeners.extend_from_slice(&core.block.listeners);
         block.histograms.reset();
         std::mem::swap(&mut block.histograms, &mut core.block.histograms);
     }
@@ -152,7 +164,7 @@ impl<P: Port> Shard<P> {
         if core.trace.as_ref().is_some_and(|t| t.wants(&open.tuple)) {
             conn.flags.set(ConnFlags::TRACED);
         }
-        let Some(key) = core.tables.add_conn(conn) else { return false };
+        let Some(key) = core.tables.add_conn(&open.tuple, conn) else { return false };
         self.settle(key, None);
         true
     }
@@ -181,18 +193,17 @@ impl<P: Port> Shard<P> {
     /// Tells a slice of the connections that they are to end.
     fn tell_drain(&mut self) -> bool {
         let Drain::Telling(from) = self.core.drain else { return false };
-        let end = self.core.tables.conns.capacity() as u32;
-        let mut key = from;
-        let mut told = 0;
-        while key < end && told < DRAIN_BUDGET {
-            if self.core.tables.conns.get(key).is_some() {
-                self.core.drain_conn(key);
-                self.settle(key, None);
-                told += 1;
-            }
-            key += 1;
+        let mut from = from;
+        for _ in 0..DRAIN_BUDGET {
+            let Some(key) = self.core.tables.conns.next_key(from) else {
+                self.core.drain = Drain::Told;
+                return true;
+            };
+            self.core.drain_conn(key);
+            self.settle(key, None);
+            from = key + 1;
         }
-        self.core.drain = if key < end { Drain::Telling(key) } else { Drain::Told };
+        self.core.drain = Drain::Telling(from);
         true
     }
 
@@ -200,27 +211,27 @@ impl<P: Port> Shard<P> {
     /// ones: their peers have not been promised anything.
     fn cut_off(&mut self) -> bool {
         let Drain::CuttingOff(from) = self.core.drain else { return false };
-        let end = self.core.tables.conns.capacity() as u32;
-        let mut key = from;
-        let mut cut = 0;
-        while key < end && cut < DRAIN_BUDGET && self.port.tx_room() > 0 {
+        let mut next = from;
+        for _ in 0..DRAIN_BUDGET {
+            // Without room to send nothing is done, and nothing can be before there is.
+            if self.port.tx_room() == 0 {
+                return next > from;
+            }
             let core = &mut self.core;
-            if let Some(conn) = core.tables.conns.get_mut(key) {
+            let Some(key) = core.tables.conns.next_key(next) else {
+                self.drop_half_open();
+                self.core.drain = Drain::Over;
+                return true;
+            };
+            next = key + 1;
+            core.drain = Drain::CuttingOff(next);
+            if let Some(mut conn) = core.tables.conns.live(key) {
                 let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
                 conn.cut_off(&mut env);
                 self.settle(key, None);
-                cut += 1;
             }
-            key += 1;
         }
-        if key < end {
-            self.core.drain = Drain::CuttingOff(key);
-        } else {
-            self.drop_half_open();
-            self.core.drain = Drain::Over;
-        }
-        // Without room to send nothing was done, and nothing can be before there is.
-        key > from || self.core.drain == Drain::Over
+        true
     }
 
     /// Hands over what is queued and takes back what was sent.

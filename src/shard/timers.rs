@@ -3,6 +3,7 @@
 
 use super::Shard;
 use crate::metrics::block::Retransmission;
+use crate::metrics::gauges::Table;
 use crate::port::Port;
 use crate::tcp::conn::{ConnFlags, Env};
 use crate::tcp::state::{Event, State};
@@ -38,12 +39,12 @@ impl<P: Port> Shard<P> {
 
     fn conn_timers(&mut self, ms: u64) -> bool {
         self.due.clear();
-        self.core.tables.conn_wheel.advance(ms, CONN_BUDGET, &mut self.due);
+        self.core.tables.conns.pop_due(ms, &mut self.due, CONN_BUDGET);
         let due = std::mem::take(&mut self.due);
         for &key in &due {
             let core = &mut self.core;
-            let Some(conn) = core.tables.conns.get_mut(key) else { continue };
-            let (tuple, traced) = (conn.tuple, conn.flags.has(ConnFlags::TRACED));
+            let Some(mut conn) = core.tables.conns.live(key) else { continue };
+            let (tuple, traced) = (conn.tuple(), conn.flags.has(ConnFlags::TRACED));
             if traced {
                 let _ = core.log.take_recent();
             }
@@ -73,7 +74,7 @@ impl<P: Port> Shard<P> {
                 core.tables.half.put(key, &half);
                 core.tables.half.arm(key, core.now, wait);
                 core.block.counters.retransmit(Retransmission::SynAck);
-                self.send_syn_ack(key, None);
+                self.send_syn_ack(&half, None);
             } else {
                 core.log.moved(State::SynReceived, Event::Limit, State::Closed);
                 core.block.counters.half_open_given_up += 1;
@@ -92,10 +93,20 @@ impl<P: Port> Shard<P> {
         !self.due.is_empty()
     }
 
-    /// When the next timer is due, in milliseconds of the shared clock.
-    pub(super) fn next_timer_ms(&self) -> Option<u64> {
+    /// When the next timer is due, in milliseconds of the shared clock; kept by table too, so that the next turn can tell how
+    /// late it comes.
+    pub(super) fn next_timer_ms(&mut self) -> Option<u64> {
         let t = &self.core.tables;
         let ms = self.core.now.millis();
-        [t.conn_wheel.next_due_ms(ms), t.half.next_due_ms(ms), t.next_wait_ms()].into_iter().flatten().min()
+        self.appointments = [t.conns.appointment_ms(), t.half.appointment_ms(), t.next_wait_ms()];
+        self.appointments.into_iter().flatten().min().map(|due| due.max(ms))
+    }
+
+    /// How late a turn comes for the timers of each table.
+    pub(super) fn note_lag(&mut self) {
+        let ms = self.core.now.millis();
+        for (table, due) in Table::ALL.into_iter().zip(self.appointments) {
+            self.core.block.worker.note_due(table, due, ms);
+        }
     }
 }

@@ -14,6 +14,7 @@
 //! within half their space, as sequence numbers are; its budget of answers takes a byte of the same word.
 
 use super::bulk_wheel::BulkWheel;
+use super::index::TupleHasher;
 use super::slab::Slab;
 use crate::tcp::time_wait::{Answers, TimeWait};
 use crate::time::Time;
@@ -291,6 +292,22 @@ impl WaitTable {
             self.v4.may_answer(key, per_second, now)
         } else {
             self.v6.may_answer(key & !WIDE, per_second, now)
+        }
+    }
+
+    /// Has the record of a key fetched into the cache.
+    #[inline]
+    pub(super) fn prefetch(&self, key: u32) {
+        if key & WIDE == 0 { self.v4.0.prefetch(key) } else { self.v6.0.prefetch(key & !WIDE) }
+    }
+
+    /// The hash of the tuple of a key's record; of one that has ended it leads nowhere.
+    #[inline]
+    pub(super) fn hash(&self, key: u32, hasher: &TupleHasher) -> u64 {
+        if key & WIDE == 0 {
+            self.v4.held(key).map_or(0, |p| hasher.of_pair(&p.pair))
+        } else {
+            self.v6.held(key & !WIDE).map_or(0, |p| hasher.of_pair(&p.pair))
         }
     }
 

@@ -4,6 +4,7 @@
 //! gauges of the metrics are the states themselves and not a second book.
 
 use super::state::{Event, State};
+use std::cell::Cell;
 
 /// Moves kept between two looks of the tracer. A segment causes three at most (ACK of SYN, ACK of FIN, FIN), a
 /// service's answer one more.
@@ -29,6 +30,9 @@ pub struct StateLog {
     pub transitions: [[u64; Event::COUNT]; State::COUNT],
     /// Events the table calls impossible.
     pub impossible: u64,
+    /// Answers to what is out of place that a connection's own budget refused. In a cell, since who owes an answer sees
+    /// its surroundings by a shared reference.
+    pub refused_answers: Cell<u64>,
     recent: [Option<Move>; RECENT],
     recent_len: usize,
 }
@@ -39,6 +43,7 @@ impl Default for StateLog {
             population: [0; State::COUNT],
             transitions: [[0; Event::COUNT]; State::COUNT],
             impossible: 0,
+            refused_answers: Cell::new(0),
             recent: [None; RECENT],
             recent_len: 0,
         }

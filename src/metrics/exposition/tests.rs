@@ -1,7 +1,14 @@
 //! Expected numbers are small whole numbers or exact quarters, which floating point holds exactly.
 #![allow(clippy::float_cmp)]
 
+use super::shown::buckets;
 use super::*;
+use crate::drop::DropReason;
+use crate::metrics::catalog as c;
+use crate::metrics::gauges::{BudgetKind, Fill};
+use crate::port::RingDepths;
+use crate::tcp::record::{Cause, ClosePath, First};
+use crate::tcp::state::State;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -22,7 +29,9 @@ fn rendered(e: &Exposition) -> BTreeMap<String, f64> {
 }
 
 fn exposition(workers: usize) -> Exposition {
-    Exposition::new(workers).expect("the catalogue is right")
+    let e = Exposition::new(workers).expect("the catalogue is right");
+    e.set_listeners(vec!["web".into(), OUTBOUND.into()]);
+    e
 }
 
 /// A block with something in every field.
@@ -40,6 +49,18 @@ fn full() -> Block {
         b.histograms.record_close(path, Duration::from_millis(3));
     }
     b.histograms.record_handshake(Duration::from_micros(70));
+    b.counters.budget_refusals.fill(8);
+    b.counters.transitions.as_flattened_mut().fill(9);
+    b.worker.rings = RingDepths { rx: [1, 4], fill: [2, 4], tx: [3, 8], completion: [4, 8] };
+    b.worker.mailbox = [1, 2, 3];
+    b.worker.tables = [Fill { used: 5, capacity: 10 }; 3];
+    b.worker.wheel_lag_ms = [0, 1, 250];
+    b.worker.expiry_batch.record(&crate::metrics::gauges::BATCH_BOUNDS, 1024);
+    let mut l =
+        ListenerCounters { opened: 6, active: 2, bytes_in: 7, bytes_out: 8, ..ListenerCounters::default() };
+    l.closes.as_flattened_mut().fill(1);
+    l.close_time.record_time(Duration::from_millis(3));
+    b.listeners = vec![l, l];
     b
 }
 
@@ -83,6 +104,49 @@ fn counters_of_workers_add_up_and_a_new_report_replaces_the_last() {
 }
 
 #[test]
+fn listeners_are_shown_by_name_over_all_workers_and_workers_by_number() {
+    let e = exposition(2);
+    e.update(0, &full()).unwrap();
+    e.update(1, &full()).unwrap();
+    // A listener that nobody has named yet.
+    let mut b = full();
+    b.listeners.push(ListenerCounters::default());
+    e.update(1, &b).unwrap();
+    let s = rendered(&e);
+    for (series, v) in [
+        ("finwheel_listener_connections_opened_total{listener=\"web\"}", 12.0),
+        ("finwheel_listener_connections_active{listener=\"(outbound)\"}", 4.0),
+        ("finwheel_listener_payload_bytes_total{listener=\"web\",direction=\"out\"}", 16.0),
+        ("finwheel_listener_closes_total{listener=\"web\",path=\"reset\",cause=\"idle\"}", 2.0),
+        ("finwheel_listener_close_duration_seconds_bucket{listener=\"web\",le=\"0.005\"}", 2.0),
+        ("finwheel_ring_depth{worker=\"1\",ring=\"tx\"}", 3.0),
+        ("finwheel_ring_slots{worker=\"1\",ring=\"completion\"}", 8.0),
+        ("finwheel_mailbox_depth{worker=\"0\",queue=\"frames\"}", 3.0),
+        ("finwheel_table_records{worker=\"0\",table=\"half_open\"}", 5.0),
+        ("finwheel_wheel_lag_seconds{worker=\"0\",wheel=\"time_wait\"}", 0.25),
+        ("finwheel_time_wait_expiry_batch_bucket{le=\"1024\"}", 2.0),
+        ("finwheel_budget_refusals_total{budget=\"forward\"}", 16.0),
+        ("finwheel_transitions_total{from=\"FIN_WAIT_2\",event=\"FIN\",to=\"TIME_WAIT\"}", 18.0),
+    ] {
+        assert_eq!(s.get(series), Some(&v), "{series}: {s:#?}");
+    }
+    assert_eq!(s.keys().filter(|k| k.starts_with("finwheel_listener_connections_opened")).count(), 2);
+    let live = e.snapshot("ready");
+    assert_eq!((live.phase.as_str(), live.workers.len()), ("ready", 2));
+    assert_eq!((live.listeners[0].name.as_str(), live.listeners[0].closed), ("web", 168));
+    assert_eq!(live.workers[1].lag_ms, 250);
+}
+
+#[test]
+fn every_budget_is_there_from_the_start() {
+    let s = rendered(&exposition(1));
+    for b in BudgetKind::ALL {
+        let series = format!("finwheel_budget_refusals_total{{budget=\"{}\"}}", b.as_str());
+        assert_eq!(s.get(&series), Some(&0.0), "{series}");
+    }
+}
+
+#[test]
 fn every_drop_reason_is_there_from_the_start_and_no_close_that_did_not_occur() {
     let s = rendered(&exposition(1));
     for r in DropReason::ALL {
@@ -102,8 +166,9 @@ fn series_stay_bounded() {
     }
     let most = rendered(&e).len();
     let product = ClosePath::ALL.len() * First::ALL.len() * Cause::ALL.len();
-    assert_eq!(most, empty + product);
-    assert!(empty < 350, "{empty}");
+    let by_listener = ClosePath::ALL.len() * Cause::ALL.len();
+    assert_eq!(most, empty + product + 2 * by_listener);
+    assert!(empty < 400 + (4 + 2) * 30, "{empty}");
 }
 
 #[test]

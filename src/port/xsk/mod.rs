@@ -15,6 +15,11 @@
 //! transmission (`need_wakeup`; always in copy mode, one for each 32 frames), recvfrom when it asks for reception.
 //! [`Port::wait`] is a ppoll.
 //!
+//! With `busy_poll` the worker runs the kernel's reception of its queue (NAPI) itself: each of these calls polls it once, and
+//! when the ring is empty, one call is made to fill it. Otherwise softirqs or a kernel thread fill the ring, and when they
+//! have to share the worker's core, each burst costs two switches, and a worker that spins holds up the very frames that it
+//! spins for. It wants the kernel to keep off for a while (`napi_defer_hard_irqs` and `gro_flush_timeout` of the interface).
+//!
 //! Privileges: see [`NEEDED`]; only [`open`] needs them, a port goes on without.
 
 mod config;
@@ -31,7 +36,7 @@ pub use open::{OpenConfig, Opened, Queues, Report, open};
 pub use socket::{CopyMode, ZeroCopy};
 pub use waker::Waker;
 
-use super::{Accounting, BURST, Checksums, Frame, Port, PortStats};
+use super::{Accounting, BURST, Checksums, Frame, Port, PortStats, RingDepths};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -64,6 +69,7 @@ pub struct XskPort {
     rings: RingConfig,
     queue: u32,
     mode: CopyMode,
+    busy_poll: bool,
     checksums: Checksums,
     waker: Waker,
     stats: PortStats,
@@ -84,7 +90,7 @@ impl fmt::Debug for XskPort {
 
 impl XskPort {
     /// A port on a bound socket, its fill ring full. Checksums are verified until it is known how frames arrive.
-    fn new(bound: Bound, queue: u32, rings: RingConfig) -> io::Result<Self> {
+    fn new(bound: Bound, queue: u32, rings: RingConfig, busy_poll: bool) -> io::Result<Self> {
         let Bound { pool, rx, tx, fill, comp, mode } = bound;
         let mut port = Self {
             rx,
@@ -96,6 +102,7 @@ impl XskPort {
             rings,
             queue,
             mode,
+            busy_poll,
             checksums: Checksums::Verify,
             waker: Waker::new()?,
             stats: PortStats::default(),
@@ -168,6 +175,21 @@ impl XskPort {
         self.queued.clear();
     }
 
+    /// Takes what is in the receive ring, up to a burst.
+    fn take_received(&mut self, out: &mut Vec<Frame>) {
+        let max = BURST.saturating_sub(out.len());
+        let (stats, dropped, invalid) = (&mut self.stats, &mut self.own_dropped, &mut self.own_invalid);
+        self.pool.receive(&mut self.rx, max, |received| match received {
+            Received::Frame(frame) => {
+                stats.rx_frames += 1;
+                stats.rx_bytes += frame.len() as u64;
+                out.push(frame);
+            }
+            Received::TooLong => *dropped += 1,
+            Received::NotOurs => *invalid += 1,
+        });
+    }
+
     fn kick(&mut self) -> io::Result<()> {
         let mut untaken = self.untaken();
         // The wake-ups that a full ring can need, and one more for frames that another path has taken half of.
@@ -190,18 +212,15 @@ impl XskPort {
 
 impl Port for XskPort {
     fn rx(&mut self, out: &mut Vec<Frame>) -> usize {
-        let max = BURST.saturating_sub(out.len());
         let before = out.len();
-        let (stats, dropped, invalid) = (&mut self.stats, &mut self.own_dropped, &mut self.own_invalid);
-        self.pool.receive(&mut self.rx, max, |received| match received {
-            Received::Frame(frame) => {
-                stats.rx_frames += 1;
-                stats.rx_bytes += frame.len() as u64;
-                out.push(frame);
+        self.take_received(out);
+        if out.len() == before && self.busy_poll {
+            self.stats.rx_wakeups += 1;
+            // A socket that lost its device says so at the next flush or sleep.
+            if socket::kick_rx(self.rx.fd().as_raw_fd()).is_ok() {
+                self.take_received(out);
             }
-            Received::TooLong => *dropped += 1,
-            Received::NotOurs => *invalid += 1,
-        });
+        }
         out.len() - before
     }
 
@@ -309,5 +328,17 @@ impl Port for XskPort {
             self.stats.xsk_invalid_descs = xdp.rx_invalid_descs() + xdp.tx_invalid_descs() + self.own_invalid;
         }
         self.stats
+    }
+
+    fn depths(&mut self) -> RingDepths {
+        let (rx_ring, tx_ring) = (self.rings.rx_ring, self.rings.tx_ring);
+        let of = |n: u32, slots: u32| [u64::from(n), u64::from(slots)];
+        RingDepths {
+            rx: of(self.rx.nb_avail_exact(), rx_ring),
+            // The fill ring is as long as the receive ring, the completion ring as the transmit ring.
+            fill: of(rx_ring.saturating_sub(self.fill.nb_free_exact()), rx_ring),
+            tx: of(self.untaken(), tx_ring),
+            completion: of(self.comp.nb_avail_exact(), tx_ring),
+        }
     }
 }

@@ -32,6 +32,7 @@ mod script;
 mod words;
 
 mod abuse;
+mod at_rest;
 mod closing;
 mod closing_ends;
 mod closing_limits;
@@ -40,6 +41,7 @@ mod cookies;
 mod data;
 mod ecn;
 mod errands;
+mod gauges;
 mod growth;
 mod keepalive;
 mod memory;

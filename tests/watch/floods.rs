@@ -1,0 +1,206 @@
+//! trafgen's profiles (`benches/trafgen`) against a finwheel that serves live clients.
+//!
+//! `cargo test` runs two of them for a second and a half each. `make floods` sets `FINWHEEL_FLOODS=full`: all of them, longer and
+//! faster, each after as long a calm, and the clients' times are compared; that takes a machine with nothing else to do.
+
+use crate::common::{HTTP, Process, both, metrics};
+use crate::load::{Seen, under_load};
+use crate::{rig_with, serve};
+use finwheel::rig::{CLIENT_INTERFACE, Rig, SERVER_INTERFACE};
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// RSTs and ACKs to strangers, a second and kind: `[tcp] rst_budget` of the configuration here.
+const BUDGET: u32 = 300;
+/// Local ports of the kernel's clients, so that `time_wait.cfg` can name them.
+const PORTS: (u16, u16) = (40_000, 41_999);
+/// Memory that may become resident by a flood: the half-open table of [`serve`] once over, and what the allocator rounds.
+const MEMORY: f64 = 16.0 * 1024.0 * 1024.0;
+
+/// A profile and what must be seen of it.
+struct Flood {
+    profile: &'static str,
+    /// Reasons of which most of its frames are dropped; none for frames that have another effect.
+    dropped: &'static [&'static str],
+    /// Most answers for each frame beside the budget: a SYN-ACK to a SYN, and some again for the records that there are.
+    answers: f64,
+}
+
+const FLOODS: [Flood; 6] = [
+    Flood { profile: "syn", dropped: &[], answers: 1.5 },
+    Flood { profile: "fin", dropped: &["no_connection"], answers: 0.0 },
+    Flood { profile: "ack", dropped: &["no_connection"], answers: 0.0 },
+    Flood { profile: "rst", dropped: &["stray_reset"], answers: 0.0 },
+    Flood {
+        profile: "garbage",
+        dropped: &["bad_tcp_checksum", "bad_flags", "bad_data_offset", "fragment", "no_connection"],
+        answers: 0.0,
+    },
+    // Of what hits a pair that is held, or a live one, some is answered within the pair's own budget, and the kernel
+    // answers in turn.
+    Flood {
+        profile: "time_wait",
+        dropped: &[
+            "no_connection",
+            "stray_reset",
+            "out_of_window",
+            "reset_in_time_wait",
+            "bad_reset",
+            "bad_ack",
+        ],
+        answers: 1.0,
+    },
+];
+
+/// Numbers of the metrics, by series.
+type Numbers = BTreeMap<String, f64>;
+
+fn numbers(rig: &Rig) -> Numbers {
+    // Reports come in once a second: those that include everything so far.
+    std::thread::sleep(Duration::from_millis(1100));
+    let (code, text) = crate::common::ask(rig, metrics(), "/metrics");
+    assert_eq!(code, 200);
+    let sample = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        Some((series.to_owned(), value.parse().ok()?))
+    };
+    text.lines().filter(|l| !l.starts_with('#')).filter_map(sample).collect()
+}
+
+/// By how much a series has grown.
+fn grown(before: &Numbers, after: &Numbers, series: &str) -> f64 {
+    let of = |n: &Numbers| *n.get(series).unwrap_or_else(|| panic!("no {series}"));
+    of(after) - of(before)
+}
+
+fn mac(rig: &Rig, server: bool) -> String {
+    let (ns, interface) =
+        if server { (rig.server_ns(), SERVER_INTERFACE) } else { (rig.client_ns(), CLIENT_INTERFACE) };
+    let out = ns.command("ip").args(["-o", "link", "show", "dev", interface]).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    text.split_once("link/ether ").and_then(|(_, t)| t.get(..17)).expect("an Ethernet address").to_owned()
+}
+
+/// Runs a profile from the client's end for so long, so many frames a second.
+pub fn trafgen(rig: &Rig, profile: &str, time: Duration, frames_per_second: u32) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/trafgen/{profile}.cfg"));
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let SocketAddr::V4(to) = both(rig, HTTP)[0] else { unreachable!("the first is IPv4") };
+    let from = IpAddr::from(rig.client_v4().unwrap());
+    let text = [
+        ("SERVER_MAC", mac(rig, true)),
+        ("CLIENT_MAC", mac(rig, false)),
+        ("SERVER_IP", to.ip().to_string()),
+        ("CLIENT_IP", from.to_string()),
+        ("FIRST_PORT", PORTS.0.to_string()),
+        ("LAST_PORT", PORTS.1.to_string()),
+        ("PORT", to.port().to_string()),
+    ]
+    .iter()
+    .fold(text, |text, (name, value)| text.replace(name, value));
+    let dir = tempfile::tempdir().unwrap();
+    let filled = dir.path().join("profile.cfg");
+    std::fs::write(&filled, text).unwrap();
+    let mut command = rig.client_command("timeout");
+    command
+        .args(["-k", "1", "-s", "INT", &time.as_secs_f64().to_string(), "trafgen", "--dev", CLIENT_INTERFACE])
+        .args(["-P", "1", "-b", &format!("{frames_per_second}pps"), "--conf"])
+        .arg(&filled)
+        .stdin(Stdio::null());
+    // It does not know the interface as one of the kernel's own namespace and warns; what it sent, finwheel's counters say.
+    let out = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!said.contains("Syntax error") && !said.contains("Failed to"), "{profile}: {said}");
+}
+
+/// Serves, with budgets that a flood is to meet.
+fn start(rig: &Rig) -> Process {
+    let ports = format!("{} {}", PORTS.0, PORTS.1);
+    rig.client_ns().sysctl("net/ipv4/ip_local_port_range", &ports).unwrap();
+    serve(rig, &format!("[tcp]\ntime_wait = \"2s\"\nrst_budget = {BUDGET}\n"))
+}
+
+/// One flood over live clients, judged by the metrics. Returns what the clients saw.
+fn flood(rig: &Rig, f: &Flood, time: Duration, frames_per_second: u32) -> Seen {
+    let before = numbers(rig);
+    let ((), seen) = under_load(rig, || trafgen(rig, f.profile, time, frames_per_second));
+    let after = numbers(rig);
+    let d = |series: &str| grown(&before, &after, series);
+    let sent = f64::from(frames_per_second) * time.as_secs_f64();
+    let rx = d("finwheel_frames_total{direction=\"rx\"}");
+    let tx = d("finwheel_frames_total{direction=\"tx\"}");
+    let by_reason: Vec<(&str, f64)> =
+        f.dropped.iter().map(|r| (*r, d(&format!("finwheel_drops_total{{reason=\"{r}\"}}")))).collect();
+    let dropped: f64 = by_reason.iter().map(|(_, n)| n).sum();
+    let cookies = d("finwheel_syn_cookies_total{event=\"sent\"}");
+    let refused = d("finwheel_budget_refusals_total{budget=\"reset\"}");
+    let memory = d("finwheel_resident_memory_bytes");
+    let clients = seen.took.len() as f64;
+    println!(
+        "{:>9}: {:.0} frames at {frames_per_second}/s; rx {rx:.0} tx {tx:.0}, dropped {by_reason:?}, cookies {cookies:.0}, \
+         RSTs refused {refused:.0}, memory {:+.1} MiB, clients {clients:.0} p99 {:?}",
+        f.profile,
+        sent,
+        memory / 1024.0 / 1024.0,
+        seen.p99(),
+    );
+    assert!(seen.errors.is_empty() && clients > 20.0, "{}: {:?}", f.profile, seen.errors);
+    assert!(rx > sent * 0.5, "the flood did not arrive: {rx} of {sent}");
+    if f.dropped.is_empty() {
+        assert!(cookies > sent * 0.2, "{cookies} cookies for {sent} SYNs");
+    } else {
+        assert!(dropped > sent * 0.4, "{}: {by_reason:?} of {sent}", f.profile);
+    }
+    // A client's exchange is five or six frames out. The rest is what the flood got: no more than its budgets, each of
+    // which may be spent once more than there are seconds, and of which there are two (RSTs, ACKs).
+    let seconds = time.as_secs_f64() + 4.0;
+    let allowed = clients * 12.0 + f.answers * sent + f64::from(BUDGET) * 2.0 * seconds;
+    assert!(tx < allowed, "{}: {tx} frames out, {allowed} are allowed", f.profile);
+    assert!(memory < MEMORY, "{}: {memory} bytes more", f.profile);
+    assert!(d("finwheel_illegal_transitions_total") == 0.0);
+    seen
+}
+
+fn end(p: Process) {
+    p.signal(Signal::SIGTERM);
+    let (status, log) = p.end(Duration::from_secs(40));
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn floods_harm_no_live_client_and_are_neither_kept_nor_reflected() {
+    let rig = rig_with!("trafgen", "timeout");
+    let full = std::env::var_os("FINWHEEL_FLOODS").is_some_and(|v| v == "full");
+    let p = start(&rig);
+    if !full {
+        for f in FLOODS.iter().filter(|f| ["syn", "time_wait"].contains(&f.profile)) {
+            let _ = flood(&rig, f, Duration::from_millis(1500), 3000);
+        }
+        end(p);
+        return;
+    }
+    let time = Duration::from_secs(5);
+    let (mut verdicts, mut slow) = (Vec::new(), Vec::new());
+    for f in &FLOODS {
+        let ((), calm) = under_load(&rig, || std::thread::sleep(time));
+        assert!(calm.errors.is_empty(), "{:?}", calm.errors);
+        let seen = flood(&rig, f, time, 20_000);
+        let ratio = seen.p99().as_secs_f64() / calm.p99().as_secs_f64();
+        verdicts.push(format!(
+            "{:>9}: p99 calm {:?}, under the flood {:?}: {ratio:.1}x",
+            f.profile,
+            calm.p99(),
+            seen.p99()
+        ));
+        if ratio > 3.0 {
+            slow.push(f.profile);
+        }
+    }
+    println!("{}", verdicts.join("\n"));
+    end(p);
+    assert!(slow.is_empty(), "clients were slower than three times the calm: {slow:?}");
+}
