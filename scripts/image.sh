@@ -77,7 +77,9 @@ cleanup() {
     if [ ${#engine[@]} -gt 0 ]; then
         # As init of its container, sleep takes no notice of SIGTERM.
         "${engine[@]}" kill "fw$$-net" >/dev/null 2>&1
-        "${engine[@]}" rm -f "fw$$-server" "fw$$-net" >/dev/null 2>&1
+        # One after the other: the first one lives in the namespace of the second.
+        "${engine[@]}" rm -f "fw$$-server" >/dev/null 2>&1
+        "${engine[@]}" rm -f "fw$$-net" >/dev/null 2>&1
     fi
     ip netns del "fw$$-0-client" 2>/dev/null
 }
