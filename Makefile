@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test model sim strangers goodput build check bench mutants fuzz floods clean-rigs
+.PHONY: help demo test model sim strangers goodput build check bench mutants fuzz floods image test-image clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -58,9 +58,12 @@ check: ## Format, lints and documentation, all without a warning.
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
-bench: ## Run the benches.
-	@scripts/setup.sh build
-	cargo bench
+# QUICK=1: short turns and small populations, the same keys in under three minutes; docs/benchmarks.md is left alone.
+bench: ## Measure the engine, and finwheel beside nginx; writes docs/benchmarks.md (root; QUICK=1 for a short run).
+	@scripts/setup.sh bench
+	@rm -rf $(TARGET)/bench/parts
+	cargo bench --bench report
+	cargo bench --bench peers -- --out $(TARGET)/bench $(if $(filter-out 0,$(QUICK)),--quick,--document docs/benchmarks.md)
 
 mutants: ## Try the tests on deliberate faults; half an hour.
 	@scripts/setup.sh build
@@ -73,6 +76,14 @@ floods: ## Flood a serving finwheel with each of trafgen's profiles, and judge w
 fuzz: ## Fuzz from fresh seeds: make fuzz TARGET=ingress TIME=600 (seconds).
 	@scripts/setup.sh build
 	@scripts/fuzz.sh $(FUZZ_TARGET) $(or $(TIME),600)
+
+image: ## Build the container image, with Docker or with buildah.
+	@scripts/setup.sh image
+	@scripts/image.sh build
+
+test-image: ## Run the image between two namespaces and close 1,000 connections against it (root).
+	@scripts/setup.sh image
+	@scripts/image.sh test
 
 clean-rigs: ## Remove namespaces that a killed demo or test left behind (root).
 	@scripts/clean-rigs.sh

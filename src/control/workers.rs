@@ -8,6 +8,7 @@
 //! A shard is made in its own thread, so its memory is touched first by the core that uses it, and services need not
 //! move between threads. The port is dropped there as well, before the steering program is detached.
 
+use super::sandbox::{self, Role};
 use super::settings::{ListenerSettings, ServiceFactory};
 use crate::metrics::block::Block;
 use crate::port::xsk::XskPort;
@@ -65,6 +66,8 @@ pub(super) struct Plan {
     pub index_key: (u64, u64),
     pub clock: Clock,
     pub idle: Idle,
+    /// Close records that it keeps.
+    pub keep_closes: usize,
 }
 
 impl Plan {
@@ -89,6 +92,7 @@ impl Plan {
             mailbox,
             now: self.clock.now(),
         });
+        shard.keep_closes(self.keep_closes);
         if let Some(ends) = &self.local_ends {
             shard.set_local_ends(ends.clone());
         }
@@ -117,6 +121,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let queue = port.queue();
         let thread = std::thread::Builder::new().name(format!("fw-worker-{number}")).spawn(move || {
+            sandbox::begin(Role::Other);
             let _ended = AtEnd(ended);
             if let Some(core) = core
                 && !core_affinity::set_for_current(core)

@@ -95,6 +95,11 @@ impl ReplayPort {
         }
     }
 
+    /// Gives out bursts of up to `burst` frames from now on.
+    pub fn set_burst(&mut self, burst: usize) {
+        self.burst = burst.clamp(1, BURST);
+    }
+
     /// Puts a reel in; the one that was there comes out.
     pub fn load(&mut self, reel: Reel) -> Reel {
         std::mem::replace(&mut self.reel, reel)

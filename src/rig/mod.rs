@@ -13,7 +13,9 @@
 //! Syscalls: unshare, setns, mount, umount2, netlink. Privilege: `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`; without them
 //! [`Rig::new`] returns [`RigError::NotPermitted`], which tests take as a reason to skip.
 
+pub mod forbidden;
 mod loss;
+mod napi;
 mod netns;
 mod packet;
 mod relay;
@@ -23,6 +25,7 @@ pub use relay::{Relay, RelayConfig, RelayCounters};
 
 use crate::port::netlink::Netlink;
 use crate::port::privileges::{self, Capability};
+use nix::unistd::Pid;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
@@ -275,6 +278,18 @@ impl Rig {
     /// [`RigError::Percentage`] outside of 0 to 100, [`RigError::Tool`] when nft is missing or refuses.
     pub fn loss(&self, percent: f64) -> Result<(), RigError> {
         loss::set(&self.client, CLIENT_INTERFACE, percent)
+    }
+
+    /// Has each end receive in kernel threads of its own (threaded NAPI, Linux 5.12), one a queue, and with GRO. Returns
+    /// the threads of the server's end and those of the client's, for a measurement to pin and to count. Needs ethtool.
+    ///
+    /// # Errors
+    /// [`RigError::Tool`] when ethtool is missing or refuses, [`RigError::System`] when the kernel does.
+    pub fn threaded_napi(&self) -> Result<[Vec<Pid>; 2], RigError> {
+        Ok([
+            napi::set_threaded(&self.server, SERVER_INTERFACE)?,
+            napi::set_threaded(&self.client, CLIENT_INTERFACE)?,
+        ])
     }
 
     /// Starts relaying, in a rig that was made for it ([`RigConfig::relayed`]); one relay at a time.

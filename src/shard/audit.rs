@@ -4,15 +4,17 @@
 use super::Shard;
 use super::tables::{Found, ceil_ms};
 use crate::port::Port;
-use crate::tcp::conn::ConnFlags;
+use crate::tcp::conn::{AT_REST, ConnFlags, Live};
+use crate::tcp::flight::Standing;
 use crate::tcp::state::State;
 use crate::time::Time;
 use crate::wire::{SeqNum, Tuple};
+use std::collections::HashSet;
 
 impl<P: Port> Shard<P> {
     /// Everything that contradicts itself; empty when all is well.
     #[must_use]
-    pub fn audit(&self) -> Vec<String> {
+    pub fn audit(&mut self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut population = [0u64; State::COUNT];
         self.audit_conns(&mut population, &mut faults);
@@ -37,33 +39,60 @@ impl<P: Port> Shard<P> {
         faults
     }
 
-    fn audit_conns(&self, population: &mut [u64; State::COUNT], faults: &mut Vec<String>) {
-        let (core, tables) = (&self.core, &self.core.tables);
+    fn audit_conns(&mut self, population: &mut [u64; State::COUNT], faults: &mut Vec<String>) {
         let (mut chunks, mut queued) = (0, 0);
-        for (key, conn) in tables.conns.scan(0, usize::MAX).0 {
-            let state = conn.state();
-            let mut fault = |what: String| faults.push(format!("{} {state:?}: {what}", conn.tuple.remote));
+        let mut lent = HashSet::new();
+        let keys: Vec<u32> = self.core.tables.conns.keys().collect();
+        for key in keys {
+            let core = &mut self.core;
+            let (pool, cfg) = (&core.pool, &core.cfg);
+            let look = |c: &Live<'_>| {
+                let waits = c.flags.has(ConnFlags::QUEUED);
+                let flight = (c.conn.flight, c.flight.standing(c.conn));
+                let ended = c.state() == State::Closed || (c.closing_done() && !c.held_by_reader());
+                (c.tuple(), c.state(), c.audit(pool, cfg), waits, c.deadline(cfg), flight, ended)
+            };
+            let Some((tuple, state, books, waits, deadline, flight, ended)) =
+                core.tables.conns.inspect(key, look)
+            else {
+                faults.push(format!("connection {key}: no record, or a flight that is none"));
+                continue;
+            };
+            let mut fault = |what: String| faults.push(format!("{} {state:?}: {what}", tuple.remote));
             if state != State::Closed {
                 population[state as usize] += 1;
             }
-            match conn.audit(&core.pool, &core.cfg) {
+            match books {
                 Ok(n) => chunks += n,
                 Err(what) => fault(what),
             }
-            if self.found(&conn.tuple) != Found::Conn(key) {
+            if self.found(&tuple) != Found::Conn(key) {
                 fault("the index does not lead to it".to_owned());
             }
-            let waits = conn.flags.has(ConnFlags::QUEUED);
             queued += usize::from(waits);
-            let due = tables.conn_wheel.queued(key);
-            let deadline = conn.deadline(&core.cfg);
+            match flight {
+                (AT_REST, Standing::AtRest) => {}
+                (AT_REST, standing) => fault(format!("{standing:?} without a flight")),
+                (number, _) if !lent.insert(number) => fault(format!("shares flight {number}")),
+                (_, Standing::AtRest) if !waits => fault("at rest, with a flight".to_owned()),
+                (_, Standing::Remembers) if !waits && deadline == Time::NEVER => {
+                    fault("will remember for ever".to_owned());
+                }
+                (_, Standing::AtRest | Standing::Busy | Standing::Remembers) => {}
+            }
+            let due = self.core.tables.conns.queued(key);
             // What is in the output queue is settled, and armed, when its turn comes.
             if !waits && deadline != Time::NEVER && due.is_none_or(|due| due > ceil_ms(deadline)) {
                 fault(format!("deadline {deadline:?}, on the wheel {due:?}"));
             }
-            if !waits && matches!(state, State::Closed | State::TimeWait) {
+            if !waits && ended {
                 fault("it has ended and stays".to_owned());
             }
+        }
+        let core = &self.core;
+        if lent.len() != core.tables.conns.flights() {
+            let flights = core.tables.conns.flights();
+            faults.push(format!("flights: connections hold {}, {flights} are lent", lent.len()));
         }
         if chunks != core.pool.used() {
             faults.push(format!("chunks: connections hold {chunks}, {} are lent", core.pool.used()));

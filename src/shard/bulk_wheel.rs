@@ -20,6 +20,8 @@
 //!
 //! The worker owns the wheel; all its memory is reserved at construction; no syscall, no clock.
 
+use crate::memory;
+
 /// Records in a chunk, so that a chunk with its header is 256 bytes, four cache lines.
 ///
 /// Higher: each slot in use wastes more in its last chunk. Lower: the header weighs more.
@@ -89,7 +91,7 @@ impl BulkWheel {
         let chunks = capacity / RECORDS + 2 * slots.min(capacity);
         assert!(chunks < NONE as usize, "the expiry wheel's chunks fit in 32 bits");
         Self {
-            chunks: Vec::with_capacity(chunks),
+            chunks: memory::reserve(chunks),
             free: NONE,
             slots: vec![Slot { head: NONE, tail: NONE }; slots].into_boxed_slice(),
             occupied: vec![0; slots / 64].into_boxed_slice(),

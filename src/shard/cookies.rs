@@ -90,12 +90,12 @@ impl<P: Port> Shard<P> {
             return;
         }
         let held = instead_of.and_then(|key| core.tables.remove_half(key, core.now));
-        let mut conn = Conn::from_half_open(half, half.listener, &core.cfg, &core.secret, core.now);
+        let mut conn = Conn::from_half_open(half, &core.cfg, &core.secret, core.now);
         conn.flags.set(ConnFlags::COOKIE);
         if core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple)) {
             conn.flags.set(ConnFlags::TRACED);
         }
-        let Some(key) = core.tables.add_conn(conn) else {
+        let Some(key) = core.tables.add_conn(&half.tuple, conn) else {
             if held.is_some() {
                 core.log.leave(State::SynReceived);
             }

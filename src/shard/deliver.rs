@@ -5,19 +5,21 @@
 //!        ─▶ writable ─▶ the peer's FIN is taken ─▶ peer_closed
 //! ```
 
+use super::egress::Ended;
 use super::{Core, Drain};
 use crate::drop::DropReason;
 use crate::service::{ConnId, Context, Service};
-use crate::tcp::conn::{Conn, ConnFlags, Env};
+use crate::tcp::conn::{ConnFlags, Env, Live};
+use crate::tcp::flight::Flight;
 use crate::tcp::input::Delivery;
-use crate::tcp::record::{Cause, CloseRecord};
+use crate::tcp::record::Cause;
 use crate::tcp::state::State;
 use crate::time::Time;
 use crate::wire::Tuple;
 
 /// The connection a service call is about.
 struct Cx<'a, 'e> {
-    conn: &'a mut Conn,
+    conn: &'a mut Live<'e>,
     env: &'a mut Env<'e>,
     /// Why the service closes, if it does in this call.
     cause: Cause,
@@ -36,7 +38,7 @@ impl Context for Cx<'_, '_> {
         }
     }
     fn tuple(&self) -> Tuple {
-        self.conn.tuple
+        self.conn.tuple()
     }
     fn now(&self) -> Time {
         self.env.now
@@ -71,9 +73,9 @@ impl Context for Cx<'_, '_> {
 }
 
 /// A connection with everything a delivery needs, borrowed apart from the rest of the core.
-struct Delivering<'a, 'e> {
-    conn: &'a mut Conn,
-    env: Env<'e>,
+struct Delivering<'a> {
+    conn: Live<'a>,
+    env: Env<'a>,
     service: &'a mut dyn Service,
     scratch: &'a mut [u8],
     id: ConnId,
@@ -82,7 +84,7 @@ struct Delivering<'a, 'e> {
     given_up: u64,
 }
 
-impl Delivering<'_, '_> {
+impl Delivering<'_> {
     fn call<R>(&mut self, cause: Cause, f: impl FnOnce(&mut dyn Service, &mut dyn Context) -> R) -> R {
         let Self { conn, env, service, id, resumed, .. } = self;
         f(*service, &mut Cx { conn, env, cause, id: *id, resumed })
@@ -177,9 +179,9 @@ impl Delivering<'_, '_> {
         }
     }
 
-    /// The worker is drained: the service ends the connection its way.
-    fn drain(&mut self) {
-        self.call(Cause::Drain, |s, cx| s.drain(cx));
+    /// The connection is to end: the service ends it its way.
+    fn drain(&mut self, cause: Cause) {
+        self.call(cause, |s, cx| s.drain(cx));
         self.check_unread();
     }
 
@@ -201,8 +203,8 @@ impl Delivering<'_, '_> {
 
 impl Core {
     /// The connection in a slot, with its service, apart from everything else.
-    fn delivering(&mut self, key: u32) -> Option<Delivering<'_, '_>> {
-        let conn = self.tables.conns.get_mut(key)?;
+    fn delivering(&mut self, key: u32) -> Option<Delivering<'_>> {
+        let conn = self.tables.conns.live(key)?;
         let service = self.services.get_mut(usize::from(conn.service))?.as_mut();
         let env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
         let (scratch, resumed) = (self.scratch.as_mut_slice(), &mut self.resumed);
@@ -222,7 +224,7 @@ impl Core {
             x.space();
         }
         if opened && draining && x.conn.state().can_send() {
-            x.drain();
+            x.drain(Cause::Drain);
         }
         let given_up = x.given_up;
         self.block.counters.out_of_order_given_up += given_up;
@@ -247,7 +249,7 @@ impl Core {
         if !opened {
             return;
         }
-        let Some(conn) = self.tables.conns.get(key) else { return };
+        let Some(conn) = self.tables.conns.live(key) else { return };
         if let Some(l) = self.block.listeners.get_mut(usize::from(conn.service)) {
             l.open();
         }
@@ -282,9 +284,10 @@ impl Core {
 
     /// A service that waits for chunks while nothing is in flight would never be called again.
     fn note_starved(&mut self, key: u32) {
-        let Some(conn) = self.tables.conns.get_mut(key) else { return };
-        let starved = conn.flags.has(ConnFlags::SEND_BLOCKED) && conn.unsent_or_unacknowledged() == 0;
-        if !starved || conn.flags.has(ConnFlags::STARVED) {
+        let conns = &mut self.tables.conns;
+        let waits = conns.get(key).and_then(|c| conns.flight(c)).is_some_and(Flight::has_to_send);
+        let Some(conn) = conns.get_mut(key) else { return };
+        if !conn.flags.has(ConnFlags::SEND_BLOCKED) || conn.flags.has(ConnFlags::STARVED) || waits {
             return;
         }
         conn.flags.set(ConnFlags::STARVED);
@@ -340,18 +343,18 @@ impl Core {
     }
 
     /// Asks the service of a connection to end it.
-    pub(super) fn drain_conn(&mut self, key: u32) {
+    pub(super) fn drain_conn(&mut self, key: u32, cause: Cause) {
         let Some(mut x) = self.delivering(key) else { return };
         match x.conn.state() {
-            State::Established | State::CloseWait => x.drain(),
+            State::Established | State::CloseWait => x.drain(cause),
             State::FinWait1 | State::FinWait2 => {
                 // The service half-closed and still reads: from now on nobody does, so that the wait is bounded.
                 let Delivering { conn, env, .. } = &mut x;
-                conn.close_lingering(env, Cause::Drain);
+                conn.close_lingering(env, cause);
             }
             // Of the first two nobody was told yet: they are told, and drained, when the handshake completes.
             State::Closing | State::LastAck | State::TimeWait if x.conn.held_by_reader() => {
-                x.drain();
+                x.drain(cause);
             }
             State::SynSent
             | State::SynReceived
@@ -365,19 +368,20 @@ impl Core {
     }
 
     /// The last word on a connection: counters, histogram, service.
-    pub(super) fn report_close(&mut self, conn: &mut Conn, record: &CloseRecord) {
-        if conn.flags.has(ConnFlags::TOLD_OPEN) || conn.is_active() {
+    pub(super) fn report_close(&mut self, ended: &Ended) {
+        let record = &ended.record;
+        if ended.told {
             self.block.counters.close(record);
+            self.block.counters.operated.close_log_lost += u64::from(self.closes.push(record));
             self.block.histograms.record_close(record.path, record.times.total());
-            if let Some(l) = self.block.listeners.get_mut(usize::from(conn.service)) {
-                l.close(record, conn.flags.has(ConnFlags::TOLD_OPEN));
+            if let Some(l) = self.block.listeners.get_mut(usize::from(ended.service)) {
+                l.close(record, ended.was_open);
             }
-            if let Some(s) = self.services.get_mut(usize::from(conn.service)) {
-                s.closed(&conn.tuple, conn.user, record);
+            if let Some(s) = self.services.get_mut(usize::from(ended.service)) {
+                s.closed(&record.tuple, ended.user, record);
             }
         } else {
             self.block.counters.half_open_given_up += 1;
         }
-        conn.release(&mut self.pool);
     }
 }

@@ -10,13 +10,24 @@ use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::port::{Frame, Port};
 use crate::tcp::conn::{Conn, ConnFlags, Env};
-use crate::tcp::record::{Cause, ClosePath};
+use crate::tcp::record::{Cause, ClosePath, CloseRecord};
 use crate::tcp::state::State;
 use crate::wire::{Emit, Header, L2, Tuple};
 
 /// Segments a connection may send before the next one has its turn: a burst, so that one bulk transfer does not
 /// hold up a thousand closes.
 const SEGMENTS_PER_VISIT: usize = 32;
+
+/// What is left of a connection that was taken out.
+pub(super) struct Ended {
+    pub(super) record: CloseRecord,
+    pub(super) service: u16,
+    pub(super) user: u32,
+    /// Its service knows of it.
+    pub(super) told: bool,
+    /// It was open.
+    pub(super) was_open: bool,
+}
 
 impl Core {
     /// Writes a segment without payload into a frame and sends it. Gives the frame back when the port has no room.
@@ -32,6 +43,9 @@ impl Core {
         let emit = Emit { l2, tuple, header, ttl: self.cfg.ttl, ecn: 0, ip_id: self.ip_id };
         if let Some(len) = emit.emit(port.buffer(&mut frame), 0) {
             port.set_len(&mut frame, len);
+            if self.capture.is_some() {
+                self.show_capture(port.bytes(&frame), Some(tuple), true);
+            }
             let sent = port.send(frame);
             if !sent {
                 self.block.counters.drop_frame(DropReason::TxRingFull);
@@ -44,13 +58,47 @@ impl Core {
         }
     }
 
+    /// The work on a connection is done for now.
+    pub(super) fn settle(&mut self, key: u32) {
+        self.tables.conns.settle(key, &self.cfg, self.now);
+    }
+
+    /// Takes a connection out that has ended; what is to be said of it remains.
+    pub(super) fn take_out(&mut self, key: u32) -> Option<Ended> {
+        let mut conn = self.tables.conns.live(key)?;
+        let record = conn.close_record(self.now);
+        let was_open = conn.flags.has(ConnFlags::TOLD_OPEN);
+        let told = was_open || conn.is_active();
+        let (service, user) = (conn.service, conn.user);
+        conn.release(&mut self.pool);
+        self.tables.conns.remove(key);
+        Some(Ended { record, service, user, told, was_open })
+    }
+
     /// Puts a connection into the output queue, once.
     pub(super) fn queue(&mut self, key: u32) {
-        if let Some(conn) = self.tables.conns.get_mut(key)
-            && !conn.flags.has(ConnFlags::QUEUED)
-        {
+        if self.tables.conns.get(key).is_none_or(|c| c.flags.has(ConnFlags::QUEUED)) {
+            return;
+        }
+        if self.pending.len() == self.tables.conns.capacity() {
+            self.forget_stale_pending();
+        }
+        if let Some(conn) = self.tables.conns.get_mut(key) {
             conn.flags.set(ConnFlags::QUEUED);
             self.pending.push_back(key);
+        }
+    }
+
+    /// Drops entries of connections that were gone before their turn came, so that the queue need not grow: the first entry
+    /// of each connection that waits stays.
+    #[cold]
+    fn forget_stale_pending(&mut self) {
+        let conns = &mut self.tables.conns;
+        self.pending.retain(|&k| conns.get_mut(k).is_some_and(|c| c.flags.take(ConnFlags::QUEUED)));
+        for &k in &self.pending {
+            if let Some(c) = conns.get_mut(k) {
+                c.flags.set(ConnFlags::QUEUED);
+            }
         }
     }
 
@@ -71,13 +119,13 @@ impl<P: Port> Shard<P> {
             self.port.free(f);
         }
         let core = &mut self.core;
-        let Some(conn) = core.tables.conns.get_mut(key) else { return };
+        let Some(mut conn) = core.tables.conns.live(key) else { return };
         let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
         if conn.leave_last_ack(&mut env) && conn.flags.has(ConnFlags::TRACED) {
-            let tuple = conn.tuple;
+            let tuple = conn.tuple();
             core.trace_moves(tuple);
         }
-        let Some(conn) = core.tables.conns.get_mut(key) else { return };
+        let Some(conn) = core.tables.conns.live(key) else { return };
         match conn.state() {
             State::Closed => self.finish(key),
             State::TimeWait if !conn.held_by_reader() => {
@@ -95,9 +143,7 @@ impl<P: Port> Shard<P> {
             | State::Closing
             | State::LastAck
             | State::TimeWait => {
-                conn.arm_persist(core.now);
-                let deadline = conn.deadline(&core.cfg);
-                core.tables.arm_conn(key, deadline);
+                core.settle(key);
             }
         }
     }
@@ -114,13 +160,14 @@ impl<P: Port> Shard<P> {
                 return None;
             };
             let core = &mut self.core;
-            let Some(conn) = core.tables.conns.get_mut(key) else { return Some(f) };
+            let Some(mut conn) = core.tables.conns.live(key) else { return Some(f) };
             let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
             let Some(out) = conn.next_segment(&mut env) else { return Some(f) };
             core.ip_id = core.ip_id.wrapping_add(1);
+            let tuple = conn.tuple();
             let emit = Emit {
                 l2: conn.l2,
-                tuple: &conn.tuple,
+                tuple: &tuple,
                 header: &out.header,
                 ttl: core.cfg.ttl,
                 ecn: conn.ecn_field(&out),
@@ -131,7 +178,7 @@ impl<P: Port> Shard<P> {
             let copied = buffer.get_mut(at..).map_or(0, |room| conn.copy_payload(&core.pool, &out, room));
             debug_assert_eq!(copied, out.len, "a segment fits its frame");
             let written = emit.emit(buffer, copied);
-            let (tuple, state, traced) = (conn.tuple, conn.state(), conn.flags.has(ConnFlags::TRACED));
+            let (state, traced) = (conn.state(), conn.flags.has(ConnFlags::TRACED));
             if let Some(kind) = out.retransmission {
                 core.block.counters.retransmit(kind);
             }
@@ -141,6 +188,9 @@ impl<P: Port> Shard<P> {
             }
             if let Some(len) = written {
                 self.port.set_len(&mut f, len);
+                if self.core.capture.is_some() {
+                    self.core.show_capture(self.port.bytes(&f), Some(&tuple), true);
+                }
                 if !self.port.send(f) {
                     self.core.block.counters.drop_frame(DropReason::TxRingFull);
                 }
@@ -195,26 +245,29 @@ impl<P: Port> Shard<P> {
                 return;
             }
         }
-        let Some(mut conn) = self.core.tables.remove_conn(key) else {
+        let core = &mut self.core;
+        let Some(conn) = core.tables.conns.live(key) else {
             if let Some(f) = frame {
                 self.port.free(f);
             }
             return;
         };
-        let record = conn.close_record(self.core.now);
+        let (header, l2, traced) = (conn.reset_header(), conn.l2, conn.flags.has(ConnFlags::TRACED));
+        let Some(ended) = core.take_out(key) else { return };
+        core.tables.forget_conn(key, &ended.record.tuple);
+        let record = &ended.record;
         if let Some(f) = frame {
-            let header = conn.reset_header();
-            if conn.flags.has(ConnFlags::TRACED) {
-                self.core.trace(conn.tuple, State::Closed, Happening::Sent { header, len: 0 });
+            if traced {
+                self.core.trace(record.tuple, State::Closed, Happening::Sent { header, len: 0 });
             }
-            if self.core.send_bare(&mut self.port, f, conn.l2, &conn.tuple, &header) {
+            if self.core.send_bare(&mut self.port, f, l2, &record.tuple, &header) {
                 self.core.block.counters.resets_sent[reset_cause(record.cause) as usize] += 1;
             }
         } else if record.path == ClosePath::Reset && matches!(record.cause, Cause::PeerReset | Cause::Refused)
         {
             self.core.block.counters.resets_received[ResetCause::Established as usize] += 1;
         }
-        self.core.report_close(&mut conn, &record);
+        self.core.report_close(&ended);
     }
 }
 
@@ -230,6 +283,7 @@ const fn reset_cause(cause: Cause) -> ResetCause {
         | Cause::UnreadData
         | Cause::PeerReset
         | Cause::Abort
+        | Cause::Operator
         | Cause::Refused => ResetCause::Service,
     }
 }

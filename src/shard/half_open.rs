@@ -1,8 +1,8 @@
 //! Opening from a peer: a SYN for a listener, and what follows until the ACK that completes the handshake.
 
+use super::Shard;
 use super::mailbox::Route;
 use super::trace::Happening;
-use super::{Drain, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::{ResetCause, Retransmission};
 use crate::metrics::gauges::BudgetKind;
@@ -14,17 +14,18 @@ use crate::wire::{Flags, Header, SeqNum, TcpFrame};
 
 impl<P: Port> Shard<P> {
     /// A SYN that belongs to no connection. `iss_floor` is set when it re-opens a pair held in `TIME_WAIT`.
-    pub(super) fn on_syn(&mut self, frame: Frame, seg: &TcpFrame, iss_floor: Option<SeqNum>) {
-        let core = &mut self.core;
-        let Some(listener) = core.listeners.find(&seg.tuple) else {
+    pub(super) fn on_syn(&mut self, frame: Frame, seg: &TcpFrame, hash: u64, iss_floor: Option<SeqNum>) {
+        let Some(listener) = self.core.listeners.find(&seg.tuple) else {
+            if self.core.listeners.is_retired(&seg.tuple) {
+                self.core.block.counters.drop_frame(DropReason::Draining);
+                self.port.free(frame);
+                return;
+            }
             self.answer_closed(frame, seg, ResetCause::ClosedPort);
             return;
         };
-        if core.drain != Drain::No {
-            core.block.counters.drop_frame(DropReason::Draining);
-            self.port.free(frame);
-            return;
-        }
+        let Some(frame) = self.refuse_new(frame, seg) else { return };
+        let core = &mut self.core;
         // An ISN above the old one cannot be a cookie: a pair that is opened again takes of the room that is left.
         if iss_floor.is_none() && core.wants_cookie() {
             self.answer_by_cookie(frame, seg, listener);
@@ -34,7 +35,7 @@ impl<P: Port> Shard<P> {
         let iss = iss_floor.map_or(isn, |floor| isn.max(floor));
         let mut half = SynRcvd::new(seg, listener, iss, &core.cfg, core.now);
         half.traced = core.trace.as_ref().is_some_and(|t| t.wants(&seg.tuple));
-        let Some(key) = core.tables.add_half(&half, core.now) else {
+        if core.tables.add_half(&half, hash, core.now).is_none() {
             if iss_floor.is_none() && core.cfg.syn_cookies.is_some() {
                 // The index is full, though the table is not.
                 self.answer_by_cookie(frame, seg, listener);
@@ -43,7 +44,7 @@ impl<P: Port> Shard<P> {
             core.block.counters.drop_frame(DropReason::SynTableFull);
             self.port.free(frame);
             return;
-        };
+        }
         let from = if iss_floor.is_some() { State::TimeWait } else { State::Listen };
         let event = if iss_floor.is_some() { Event::NewerSyn } else { Event::Syn };
         // The record is new; the listener (or the TIME_WAIT record) accounts for itself.
@@ -56,39 +57,28 @@ impl<P: Port> Shard<P> {
             let moved = crate::tcp::state_log::Move { from, event, to: State::SynReceived };
             core.trace(seg.tuple, State::SynReceived, Happening::Moved(moved));
         }
-        self.send_syn_ack(key, Some(frame));
+        self.send_syn_ack(&half, Some(frame));
     }
 
     /// Sends the SYN-ACK of a half-open record, in `frame` if one is given.
-    pub(super) fn send_syn_ack(&mut self, key: u32, frame: Option<Frame>) {
-        let Some(half) = self.core.tables.half.get(key, self.core.now) else {
-            if let Some(f) = frame {
-                self.port.free(f);
-            }
-            return;
-        };
+    pub(super) fn send_syn_ack(&mut self, half: &SynRcvd, frame: Option<Frame>) {
         let header = half.syn_ack(&self.core.cfg, &self.core.secret, self.core.now);
-        self.send_half(key, frame, &header);
+        self.send_half(half, frame, &header);
     }
 
-    fn send_half(&mut self, key: u32, frame: Option<Frame>, header: &Header) {
+    fn send_half(&mut self, half: &SynRcvd, frame: Option<Frame>, header: &Header) {
         let Some(frame) = frame.or_else(|| self.port.alloc()) else {
             self.core.block.counters.drop_frame(DropReason::NoFrame);
             return;
         };
-        let Some(half) = self.core.tables.half.get(key, self.core.now) else {
-            self.port.free(frame);
-            return;
-        };
-        let (l2, tuple, traced) = (half.l2, half.tuple, half.traced);
-        let sent = self.core.send_bare(&mut self.port, frame, l2, &tuple, header);
-        if sent && traced {
-            self.core.trace(tuple, State::SynReceived, Happening::Sent { header: *header, len: 0 });
+        let sent = self.core.send_bare(&mut self.port, frame, half.l2, &half.tuple, header);
+        if sent && half.traced {
+            self.core.trace(half.tuple, State::SynReceived, Happening::Sent { header: *header, len: 0 });
         }
     }
 
     /// A segment for a half-open record.
-    pub(super) fn on_half_open(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
+    pub(super) fn on_half_open(&mut self, key: u32, frame: Frame, seg: &TcpFrame, hash: u64) {
         let core = &mut self.core;
         let Some(mut half) = core.tables.half.get(key, core.now) else {
             self.port.free(frame);
@@ -100,9 +90,9 @@ impl<P: Port> Shard<P> {
                 core.tables.half.put(key, &half);
                 core.log.moved(State::SynReceived, Event::Syn, State::SynReceived);
                 core.block.counters.retransmit(Retransmission::SynAck);
-                self.send_syn_ack(key, Some(frame));
+                self.send_syn_ack(&half, Some(frame));
             }
-            HalfVerdict::Promote => self.promote(key, frame, seg),
+            HalfVerdict::Promote => self.promote(key, &half, frame, seg, hash),
             HalfVerdict::Ack => {
                 let may = half.may_answer(seg.header.seg_len(seg.payload_len()));
                 core.tables.half.put(key, &half);
@@ -112,7 +102,7 @@ impl<P: Port> Shard<P> {
                 } else if core.stray_replies.take(core.now) {
                     core.block.counters.challenge_acks += 1;
                     let header = half.ack(&core.cfg, &core.secret, core.now);
-                    self.send_half(key, Some(frame), &header);
+                    self.send_half(&half, Some(frame), &header);
                 } else {
                     core.block.counters.refuse(BudgetKind::HalfOpen);
                     core.block.counters.drop_frame(DropReason::ReplyBudget);
@@ -142,7 +132,7 @@ impl<P: Port> Shard<P> {
     }
 
     /// The handshake is complete: the half-open record becomes a connection, which then takes the segment.
-    fn promote(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
+    fn promote(&mut self, key: u32, half: &SynRcvd, frame: Frame, seg: &TcpFrame, hash: u64) {
         let core = &mut self.core;
         if core.tables.conns.is_full() {
             // The peer believes it is open; its data, or our SYN-ACK again, gives it another chance.
@@ -150,15 +140,11 @@ impl<P: Port> Shard<P> {
             self.port.free(frame);
             return;
         }
-        let Some(half) = core.tables.remove_half(key, core.now) else {
-            self.port.free(frame);
-            return;
-        };
-        let mut conn = Conn::from_half_open(&half, half.listener, &core.cfg, &core.secret, core.now);
+        let mut conn = Conn::from_half_open(half, &core.cfg, &core.secret, core.now);
         if half.traced {
             conn.flags.set(ConnFlags::TRACED);
         }
-        match core.tables.add_conn(conn) {
+        match core.tables.promote(key, &half.tuple, hash, conn) {
             Some(key) => self.on_conn(key, frame, seg),
             None => self.port.free(frame),
         }

@@ -27,7 +27,7 @@ use std::time::Duration;
 const OWN_MACS: usize = 256;
 
 /// The bit of a key that says in which slab its record is.
-const WIDE: u32 = 1 << 29;
+pub(super) const WIDE: u32 = 1 << 29;
 
 /// Records a table can hold at most.
 const MAX_HALF: usize = WIDE as usize;
@@ -228,6 +228,11 @@ impl HalfTable {
         self.len() >= self.capacity
     }
 
+    /// Numbers of one width that have been used so far are below this one.
+    pub(super) fn touched(&self, wide: bool) -> u32 {
+        if wide { self.wide.slab.touched() } else { self.narrow.slab.touched() }
+    }
+
     /// Records that can be held.
     pub(super) const fn capacity(&self) -> usize {
         self.capacity
@@ -293,12 +298,15 @@ impl HalfTable {
         }
     }
 
-    /// The tuple of a key's record.
-    pub(super) fn tuple(&self, key: u32) -> Option<Tuple> {
+    /// Has the record of a key fetched into the cache, and its timer.
+    #[inline]
+    pub(super) fn prefetch(&self, key: u32) {
         if key & WIDE == 0 {
-            self.narrow.slab.get(key).map(|r| r.pair.tuple())
+            self.narrow.slab.prefetch(key);
+            self.narrow.wheel.prefetch(key);
         } else {
-            self.wide.slab.get(key & !WIDE).map(|r| r.pair.tuple())
+            self.wide.slab.prefetch(key & !WIDE);
+            self.wide.wheel.prefetch(key & !WIDE);
         }
     }
 

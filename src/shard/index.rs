@@ -1,53 +1,41 @@
 //! From a connection's 4-tuple to its record.
 //!
 //! ```text
-//!  Tuple ──TupleHasher──▶ 64-bit hash ──▶ part ──▶ bucket ──▶ Handle (kind + number) ──▶ a table of records
+//!  Tuple ──TupleHasher──▶ 64-bit hash ──▶ bucket ──▶ Handle (kind + number) ──▶ a table of records
 //! ```
 //!
 //! A bucket holds a 4-byte handle and no tuple: the record has that, and the caller compares it in the closure it
 //! passes. The worker owns the index; it makes no syscall.
 //!
-//! # Why in parts
+//! # Why buckets of a cache line
 //!
-//! One hashbrown table for everything would be simpler, but it stops the world. A removal within a run of 16 full
-//! buckets leaves a tombstone; when tombstones have used up the spare buckets, the next insertion rehashes the table,
-//! in place if it is less than half full and otherwise into **a new one twice as large**: seconds, and an allocation,
-//! for ten million connections. This is no rare case: under churn tombstones pile up even in a table that is
-//! three fifths full. Staying below half full only puts it off, and costs up to 20 bytes an entry, because
-//! sizes are powers of two.
+//! A table of millions of entries is never in the cache, so what a look-up costs is the lines that it touches. A bucket is
+//! one line: [`SLOTS`] handles, a byte of the hash (the *tag*) for each, and a count. The tags answer nearly every miss
+//! without a record (a stranger's segment costs a line, and one of thirty strangers a second one), and a hit costs the
+//! bucket and the record. Both can be [asked for](Index::prefetch) ahead.
 //!
-//! So the index is split by hash into parts of [`PART_BUCKETS`] buckets, as many as the capacity needs:
+//! An entry whose bucket is full goes into the next one that is not, and the buckets it had to pass count it
+//! (`passed`): a search goes on only while it meets a count that is not zero. A removal takes the counts back. So there are
+//! no tombstones, and nothing is ever rehashed: an insertion and a removal cost the same whatever came before, the index
+//! takes what it was made for, and it asks for no memory after construction. One large table of another kind would stop
+//! the world now and then: filling it again, when tombstones have used it up, takes seconds for ten million entries.
 //!
-//! * parts are filled to eleven sixteenths on average, 7.3 bytes an entry, whatever the capacity;
-//! * a part that has run out of spare buckets, and it alone, is cleared and filled again through a scratch list
-//!   that is reserved at construction: at most 1664 hashes of records, and never an allocation. With random churn at
-//!   capacity that comes to 0.6 hashes an insertion (the tests hold it below 1); [`Index::rebuilds`] counts.
-//!
-//! Which part an entry falls in is chance, but the keyed hash makes it a fair one: a part of 1408 expected entries
-//! strays by 38 (one standard deviation), and it takes 256 more than expected before it refuses one.
+//! Buckets are filled to eleven sixteenths on average, 7.8 bytes an entry at any capacity. Of ten million entries, one in
+//! fifty then lies in another bucket than its own (a test holds that).
 
+use crate::memory;
 use crate::wire::Tuple;
-use hashbrown::HashTable;
+use crate::wire::pair::{Pair, Pair4, Pair6};
 use siphasher::sip::SipHasher13;
 
-/// Buckets in a full-sized part, 10 KiB.
-///
-/// Higher: filling a part again stops the worker for longer. Lower: chance fills parts less evenly, so that the index
-/// must be larger, and the list of parts no longer stays in the cache.
-pub const PART_BUCKETS: usize = 2048;
+/// Entries in a bucket: with their tags and the count they fill a cache line.
+const SLOTS: usize = 12;
 
-/// Entries a part of `buckets` is expected to hold: eleven sixteenths.
+/// Buckets for `capacity` entries: so many that eleven sixteenths of the slots are in use when all are.
 ///
-/// Higher: tombstones and chance leave few spare buckets, so parts are filled again more often. Lower: more memory
-/// an entry.
-const fn expected(buckets: usize) -> usize {
-    buckets / 16 * 11
-}
-
-/// Entries a part of `buckets` takes at most: thirteen sixteenths. At fourteen hashbrown would make it grow;
-/// the sixteenth between is what insertions use up before the fullest part is filled again.
-const fn most(buckets: usize) -> usize {
-    buckets / 16 * 13
+/// Higher: chance overfills more buckets, so searches touch more lines. Lower: more memory an entry.
+const fn buckets_for(capacity: usize) -> usize {
+    capacity.saturating_mul(16).div_ceil(11 * SLOTS) + 1
 }
 
 /// What kind of record a [`Handle`] names.
@@ -99,42 +87,78 @@ impl Handle {
     }
 }
 
-/// Why an entry was not taken: the index, or by a rare chance the part the entry falls in, is full.
+/// Why an entry was not taken: the index holds as many as it was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection index is full")]
 pub struct IndexFull;
 
-/// Handles by hash, for a fixed number of entries; never grows and never rehashes as a whole.
+/// One cache line of entries.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// A byte of each entry's hash; 0 where there is none.
+    tags: [u8; SLOTS],
+    /// Entries of this bucket and of ones before it that lie behind it, because it was full when they came.
+    passed: u32,
+    handles: [Handle; SLOTS],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+/// The lowest and the highest bit of each tag.
+const LOW: u128 = u128::MAX / 255 & TAGS;
+const HIGH: u128 = LOW << 7;
+const TAGS: u128 = (1 << (8 * SLOTS)) - 1;
+
+impl Bucket {
+    const EMPTY: Self = Self { tags: [0; SLOTS], passed: 0, handles: [Handle(0); SLOTS] };
+
+    /// The slots with this tag, in order, as a mask of their highest bits. The first is right; one behind it may be of the
+    /// tag that differs in the lowest bit, for a borrow runs on.
+    fn having(&self, tag: u8) -> u128 {
+        let mut bytes = [0; 16];
+        bytes[..SLOTS].copy_from_slice(&self.tags);
+        let differing = u128::from_le_bytes(bytes) ^ LOW.wrapping_mul(u128::from(tag));
+        differing.wrapping_sub(LOW) & !differing & HIGH
+    }
+
+    fn find(&self, tag: u8, eq: &mut impl FnMut(Handle) -> bool) -> Option<usize> {
+        let mut mask = self.having(tag);
+        while mask != 0 {
+            let slot = mask.trailing_zeros() as usize / 8;
+            if eq(self.handles[slot]) {
+                return Some(slot);
+            }
+            mask &= mask - 1;
+        }
+        None
+    }
+
+    fn free_slot(&self) -> Option<usize> {
+        let mask = self.having(0);
+        (mask != 0).then(|| mask.trailing_zeros() as usize / 8)
+    }
+}
+
+/// Handles by hash, for a fixed number of entries; never grows and never rehashes.
 pub struct Index {
-    parts: Box<[HashTable<Handle>]>,
-    /// Buckets of each part.
-    buckets: usize,
-    /// Where a part's entries stay while it is cleared.
-    scratch: Vec<Handle>,
+    buckets: Vec<Bucket>,
     len: usize,
     capacity: usize,
-    rebuilds: u64,
 }
 
 impl Index {
-    /// An index for `capacity` entries: about 7.3 bytes each; one of fewer than 1408 may round up to twice that.
+    /// An index for `capacity` entries: about 7.8 bytes each, all touched here, for entries fall anywhere.
     ///
     /// # Panics
     ///
     /// If the memory cannot be reserved: at start, not later.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let count = capacity.div_ceil(expected(PART_BUCKETS)).max(1);
-        let buckets = if count == 1 {
-            // Twice the group width of a table at least, so that the fractions above are whole.
-            capacity.saturating_mul(16).div_ceil(11).next_power_of_two().max(32)
-        } else {
-            PART_BUCKETS
-        };
-        // A table of a power of two of buckets has room for 7/8 of them.
-        let parts: Box<[_]> = (0..count).map(|_| HashTable::with_capacity(buckets / 8 * 7)).collect();
-        assert!(parts.iter().all(|p| p.num_buckets() == buckets), "hashbrown sizes its tables differently");
-        Self { parts, buckets, scratch: Vec::with_capacity(buckets), len: 0, capacity, rebuilds: 0 }
+        let count = buckets_for(capacity);
+        let mut buckets = memory::reserve(count);
+        buckets.resize(count, Bucket::EMPTY);
+        Self { buckets, len: 0, capacity }
     }
 
     /// Entries held.
@@ -155,78 +179,107 @@ impl Index {
         self.capacity
     }
 
-    /// How often a part was filled again because tombstones had used up its spare buckets.
-    #[must_use]
-    pub fn rebuilds(&self) -> u64 {
-        self.rebuilds
-    }
-
     /// Bytes reserved.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.parts.iter().map(|p| p.allocation_size() + size_of_val(p)).sum::<usize>()
-            + self.scratch.capacity() * size_of::<Handle>()
+        self.buckets.capacity() * size_of::<Bucket>()
     }
 
-    /// Which part a hash falls in. hashbrown takes the lowest bits for the bucket and the top 7 for its tags; this
-    /// takes 32 from between them.
-    fn part_of(&self, hash: u64) -> usize {
-        let middle = u64::from((hash >> 20) as u32);
-        ((middle * self.parts.len() as u64) >> 32) as usize
+    /// The bucket of a hash: its upper half, scaled to their number.
+    fn home(&self, hash: u64) -> usize {
+        ((hash >> 32) * self.buckets.len() as u64 >> 32) as usize
+    }
+
+    fn next(&self, at: usize) -> usize {
+        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+    }
+
+    /// Has the bucket of a hash fetched into the cache.
+    pub fn prefetch(&self, hash: u64) {
+        memory::prefetch(&self.buckets, self.home(hash));
+    }
+
+    /// Where the entry with this hash is that `eq` recognises: bucket and slot.
+    fn locate(&self, hash: u64, mut eq: impl FnMut(Handle) -> bool) -> Option<(usize, usize)> {
+        let tag = tag_of(hash);
+        let mut at = self.home(hash);
+        // With chance on its side a search ends in the first bucket or the second; the bound is for the worst.
+        for _ in 0..self.buckets.len() {
+            let bucket = &self.buckets[at];
+            if let Some(slot) = bucket.find(tag, &mut eq) {
+                return Some((at, slot));
+            }
+            if bucket.passed == 0 {
+                return None;
+            }
+            at = self.next(at);
+        }
+        None
     }
 
     /// The entry with this hash that `eq` recognises.
     #[must_use]
-    pub fn find(&self, hash: u64, mut eq: impl FnMut(Handle) -> bool) -> Option<Handle> {
-        self.parts[self.part_of(hash)].find(hash, |&h| eq(h)).copied()
+    pub fn find(&self, hash: u64, eq: impl FnMut(Handle) -> bool) -> Option<Handle> {
+        self.locate(hash, eq).map(|(at, slot)| self.buckets[at].handles[slot])
     }
 
-    /// Adds an entry, which must not be in the index yet. `rehash` gives the hash of an entry's tuple; it is asked
-    /// only when a part is filled again (see the module's text), and then for entries other than this one.
+    /// The entry that a search for this hash meets first, if any: most likely the one that is looked for.
+    #[must_use]
+    pub fn first(&self, hash: u64) -> Option<Handle> {
+        self.find(hash, |_| true)
+    }
+
+    /// Adds an entry, which must not be in the index yet.
     ///
     /// # Errors
     ///
-    /// [`IndexFull`]: nothing has changed, and the caller answers as for a full table.
-    pub fn insert(
-        &mut self,
-        hash: u64,
-        handle: Handle,
-        rehash: impl Fn(Handle) -> u64,
-    ) -> Result<(), IndexFull> {
-        let at = self.part_of(hash);
-        let part = &mut self.parts[at];
-        if self.len >= self.capacity || part.len() >= most(self.buckets) {
+    /// [`IndexFull`] at the capacity: nothing has changed, and the caller answers as for a full table.
+    pub fn insert(&mut self, hash: u64, handle: Handle) -> Result<(), IndexFull> {
+        if self.len >= self.capacity {
             return Err(IndexFull);
         }
-        // The table's capacity counts what it holds and its spare buckets, without tombstones.
-        if part.capacity() == part.len() {
-            self.scratch.extend(part.iter());
-            part.clear();
-            for h in self.scratch.drain(..) {
-                part.insert_unique(rehash(h), h, |&h| rehash(h));
-            }
-            self.rebuilds += 1;
-        }
-        part.insert_unique(hash, handle, |&h| rehash(h));
         self.len += 1;
-        debug_assert_eq!(part.num_buckets(), self.buckets, "a part has grown");
-        Ok(())
+        let mut at = self.home(hash);
+        // There are more slots than entries, so this ends.
+        loop {
+            let bucket = &mut self.buckets[at];
+            if let Some(slot) = bucket.free_slot() {
+                bucket.tags[slot] = tag_of(hash);
+                bucket.handles[slot] = handle;
+                return Ok(());
+            }
+            bucket.passed += 1;
+            at = self.next(at);
+        }
     }
 
     /// Removes the entry with this hash that `eq` recognises.
-    pub fn remove(&mut self, hash: u64, mut eq: impl FnMut(Handle) -> bool) -> Option<Handle> {
-        let at = self.part_of(hash);
-        let (handle, _) = self.parts[at].find_entry(hash, |&h| eq(h)).ok()?.remove();
+    pub fn remove(&mut self, hash: u64, eq: impl FnMut(Handle) -> bool) -> Option<Handle> {
+        let (found, slot) = self.locate(hash, eq)?;
+        let mut at = self.home(hash);
+        while at != found {
+            self.buckets[at].passed -= 1;
+            at = self.next(at);
+        }
         self.len -= 1;
-        Some(handle)
+        let bucket = &mut self.buckets[found];
+        bucket.tags[slot] = 0;
+        Some(bucket.handles[slot])
     }
 
     /// Lets the entry with this hash that `eq` recognises name another record, in place, as when a connection
     /// becomes a `TIME_WAIT` record; the handle it had.
-    pub fn replace(&mut self, hash: u64, mut eq: impl FnMut(Handle) -> bool, with: Handle) -> Option<Handle> {
-        let at = self.part_of(hash);
-        self.parts[at].find_mut(hash, |&h| eq(h)).map(|h| std::mem::replace(h, with))
+    pub fn replace(&mut self, hash: u64, eq: impl FnMut(Handle) -> bool, with: Handle) -> Option<Handle> {
+        let (at, slot) = self.locate(hash, eq)?;
+        Some(std::mem::replace(&mut self.buckets[at].handles[slot], with))
     }
+}
+
+/// The byte of a hash that stands beside its handle: of the lower half, which has no part in the choice of the bucket.
+/// 0 is for free slots, so 1 stands for two values.
+const fn tag_of(hash: u64) -> u8 {
+    let tag = hash as u8;
+    if tag == 0 { 1 } else { tag }
 }
 
 /// The keyed hash of 4-tuples: SipHash-1-3, so that a peer who does not know the key cannot make entries collide.
@@ -242,23 +295,16 @@ impl TupleHasher {
 
     /// The hash of a tuple: over 12 bytes where both ends are IPv4, else over 36.
     #[must_use]
+    #[inline]
     pub fn hash(&self, t: &Tuple) -> u64 {
-        let [l, r] = [t.local.port.to_be_bytes(), t.remote.port.to_be_bytes()];
-        if let (Some(local), Some(remote)) = (t.local.addr.as_v4(), t.remote.addr.as_v4()) {
-            let mut b = [0; 12];
-            b[..4].copy_from_slice(&local);
-            b[4..8].copy_from_slice(&remote);
-            b[8..10].copy_from_slice(&l);
-            b[10..].copy_from_slice(&r);
-            self.0.hash(&b)
-        } else {
-            let mut b = [0; 36];
-            b[..16].copy_from_slice(t.local.addr.octets());
-            b[16..32].copy_from_slice(t.remote.addr.octets());
-            b[32..34].copy_from_slice(&l);
-            b[34..].copy_from_slice(&r);
-            self.0.hash(&b)
-        }
+        if t.is_v4() { self.of_pair(&Pair4::of(t)) } else { self.of_pair(&Pair6::of(t)) }
+    }
+
+    /// The hash of the tuple that a pair of its family stands for.
+    #[must_use]
+    #[inline]
+    pub fn of_pair(&self, pair: &impl Pair) -> u64 {
+        self.0.hash(pair.bytes().as_ref())
     }
 }
 

@@ -1,7 +1,11 @@
 //! The way of a received burst: parse and hash all, look all up, then process one after the other.
 //!
-//! The stages exist so that the cache misses of one burst overlap: the second pass touches the index and the records of
-//! up to 64 frames before the third works on any of them.
+//! ```text
+//!  each: parse, hash, ask for its bucket of the index ─▶ each: ask for the record the bucket names ─▶ each: process
+//! ```
+//!
+//! The stages exist so that the cache misses of one burst overlap: nothing waits for memory before the last of them, and
+//! by then what up to 64 frames need is on its way.
 //!
 //! A segment that no record here has a use for goes once round the other workers: where steering is not by flow (veth, a
 //! changed RSS table) a connection's segments, and successive connections of one pair, land at different ones.
@@ -13,7 +17,7 @@ use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::metrics::gauges::BudgetKind;
-use crate::port::{BURST, Frame, Port};
+use crate::port::{Frame, Port};
 use crate::tcp::conn::{ConnFlags, Env};
 use crate::tcp::input::Verdict;
 use crate::tcp::state::{Event, State};
@@ -27,8 +31,9 @@ use crate::wire::{self, Flags, Header, IcmpError, IcmpKind, Options, Parsed, Seq
 pub(super) const FORWARDS_PER_SECOND: u32 = 20_000;
 
 /// A frame between the stages.
-struct Staged {
-    frame: Frame,
+pub(super) struct Staged {
+    /// Until it is processed.
+    frame: Option<Frame>,
     segment: TcpFrame,
     hash: u64,
 }
@@ -41,18 +46,25 @@ impl<P: Port> Shard<P> {
         if n == 0 {
             return 0;
         }
-        let mut staged: [Option<Staged>; BURST] = [const { None }; BURST];
-        for (slot, frame) in staged.iter_mut().zip(self.burst.drain(..)) {
-            *slot = stage(&mut self.port, &mut self.core, frame);
+        let mut staged = std::mem::take(&mut self.staged);
+        for frame in self.burst.drain(..) {
+            if let Some(s) = stage(&mut self.port, &mut self.core, frame, true) {
+                self.core.tables.prefetch_place(s.hash);
+                staged.push(s);
+            }
         }
-        for s in staged.iter().flatten() {
-            // Warms the index and the record; what is found may change while the burst is processed.
-            let _ = std::hint::black_box(self.core.tables.find(s.hash, &s.segment.tuple));
+        // What is on its way by now says where the records are.
+        for s in &staged {
+            self.core.tables.prefetch_record(s.hash);
         }
-        for s in staged.into_iter().flatten() {
-            let route = self.mailbox.all_others();
-            self.process(s, route);
+        let route = self.mailbox.all_others();
+        for s in &mut staged {
+            if let Some(frame) = s.frame.take() {
+                self.process(frame, &s.segment, s.hash, route);
+            }
         }
+        staged.clear();
+        self.staged = staged;
         n
     }
 
@@ -75,24 +87,28 @@ impl<P: Port> Shard<P> {
             };
             room.copy_from_slice(bytes);
             self.port.set_len(&mut frame, bytes.len());
-            if let Some(s) = stage(&mut self.port, &mut self.core, frame) {
-                self.process(s, Route { hops: f.route.hops.saturating_sub(1), ..f.route });
+            if let Some(Staged { frame: Some(frame), segment, hash }) =
+                stage(&mut self.port, &mut self.core, frame, false)
+            {
+                let route = Route { hops: f.route.hops.saturating_sub(1), ..f.route };
+                self.process(frame, &segment, hash, route);
             }
         }
         n
     }
 
-    fn process(&mut self, s: Staged, route: Route) {
-        let found = self.core.tables.find(s.hash, &s.segment.tuple);
-        if !self.core.fits(found, &s.segment) && self.seek_elsewhere(&s.frame, route) {
-            self.port.free(s.frame);
+    fn process(&mut self, frame: Frame, seg: &TcpFrame, hash: u64, route: Route) {
+        let found = self.core.tables.find(hash, &seg.tuple);
+        let alone = self.mailbox.other_workers() == 0;
+        if !alone && !self.core.fits(found, seg) && self.seek_elsewhere(&frame, route) {
+            self.port.free(frame);
             return;
         }
         match found {
-            Found::Conn(key) => self.on_conn(key, s.frame, &s.segment),
-            Found::Half(key) => self.on_half_open(key, s.frame, &s.segment),
-            Found::Wait(key) => self.on_time_wait(key, s.frame, &s.segment),
-            Found::Nothing => self.on_nothing(s.frame, &s.segment, route),
+            Found::Conn(key) => self.on_conn(key, frame, seg),
+            Found::Half(key) => self.on_half_open(key, frame, seg, hash),
+            Found::Wait(key) => self.on_time_wait(key, frame, seg, hash),
+            Found::Nothing => self.on_nothing(frame, seg, hash, route),
         }
     }
 
@@ -118,13 +134,13 @@ impl<P: Port> Shard<P> {
     /// A segment for a connection.
     pub(super) fn on_conn(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
-        let Some(conn) = core.tables.conns.get_mut(key) else {
+        let Some(conn) = core.tables.conns.get(key) else {
             self.port.free(frame);
             return;
         };
         let bytes = self.port.bytes(&frame);
         let payload = bytes.get(usize::from(seg.payload.start)..usize::from(seg.payload.end)).unwrap_or(&[]);
-        let (tuple, traced) = (conn.tuple, conn.flags.has(ConnFlags::TRACED));
+        let (tuple, traced) = (seg.tuple, conn.flags.has(ConnFlags::TRACED));
         if traced {
             // Moves of other connections.
             let _ = core.log.take_recent();
@@ -134,7 +150,7 @@ impl<P: Port> Shard<P> {
                 Happening::Received { header: seg.header, len: payload.len() },
             );
         }
-        let Some(conn) = core.tables.conns.get_mut(key) else { return };
+        let Some(mut conn) = core.tables.conns.live(key) else { return };
         let (service, bytes_before) = (conn.service, conn.bytes());
         let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
         let verdict = conn.on_segment(&mut env, &seg.header, payload);
@@ -148,6 +164,7 @@ impl<P: Port> Shard<P> {
             Verdict::Dropped(reason) => core.block.counters.drop_frame(reason),
             Verdict::Reset(seq) => {
                 self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
+                self.core.settle(key);
                 return;
             }
             // The ACK that ends a connection may acknowledge its last bytes.
@@ -161,10 +178,10 @@ impl<P: Port> Shard<P> {
     }
 
     /// A segment that belongs to nothing here.
-    fn on_nothing(&mut self, frame: Frame, seg: &TcpFrame, route: Route) {
+    fn on_nothing(&mut self, frame: Frame, seg: &TcpFrame, hash: u64, route: Route) {
         let f = seg.header.flags;
         if f.syn() && !f.ack() && !f.rst() {
-            self.on_syn(frame, seg, None);
+            self.on_syn(frame, seg, hash, None);
             return;
         }
         let Some(frame) = self.try_cookie(frame, seg, route, None) else { return };
@@ -249,12 +266,22 @@ impl<P: Port> Shard<P> {
     }
 }
 
-/// Parses a frame and hashes its tuple; what is no TCP segment ends here.
-fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame) -> Option<Staged> {
-    match wire::parse(port.bytes(&frame), port.checksums()) {
+/// Parses a frame and hashes its tuple; what is no TCP segment ends here. `from_port` is whether it was just received, and
+/// not passed on by a worker that has seen it.
+fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame, from_port: bool) -> Option<Staged> {
+    let parsed = wire::parse(port.bytes(&frame), port.checksums());
+    if core.capture.is_some() && from_port {
+        let tuple = match &parsed {
+            Ok(Parsed::Tcp(segment)) => Some(&segment.tuple),
+            Ok(Parsed::Icmp(e)) => Some(&e.tuple),
+            Err(_) => None,
+        };
+        core.show_capture(port.bytes(&frame), tuple, false);
+    }
+    match parsed {
         Ok(Parsed::Tcp(segment)) => {
             let hash = core.tables.hash(&segment.tuple);
-            Some(Staged { frame, segment, hash })
+            Some(Staged { frame: Some(frame), segment, hash })
         }
         Ok(Parsed::Icmp(e)) => {
             port.free(frame);
@@ -327,7 +354,7 @@ impl Core {
             IcmpKind::Hard => counters.icmp_hard += 1,
             IcmpKind::Soft => counters.icmp_soft += 1,
         }
-        let Some((key, conn)) = key.and_then(|k| self.tables.conns.get_mut(k).map(|c| (k, c))) else {
+        let Some((key, mut conn)) = key.and_then(|k| self.tables.conns.live(k).map(|c| (k, c))) else {
             return;
         };
         let mut env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
@@ -343,5 +370,6 @@ impl Core {
         if has_effect {
             self.queue(key);
         }
+        self.settle(key);
     }
 }

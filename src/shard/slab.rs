@@ -7,6 +7,8 @@
 //! The free list runs through the free records themselves. Where `T` has a niche (a field that is an enum, a `bool`
 //! or a `NonZero`) that leaves room for a `u32` beside it, a record takes no more than `size_of::<T>()`.
 
+use crate::memory;
+
 /// No number: the end of the free list.
 const NONE: u32 = u32::MAX;
 
@@ -39,7 +41,7 @@ impl<T> Slab<T> {
             .ok()
             .filter(|&n| n < NONE)
             .expect("a table holds fewer than 2^32 - 1 records");
-        Self { slots: Vec::with_capacity(capacity), capacity: records, free: NONE, len: 0 }
+        Self { slots: memory::reserve(capacity), capacity: records, free: NONE, len: 0 }
     }
 
     /// Values held.
@@ -64,6 +66,12 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity as usize
+    }
+
+    /// Numbers that have been used so far are below this one.
+    #[must_use]
+    pub fn touched(&self) -> u32 {
+        self.slots.len() as u32
     }
 
     /// Keeps a value and names it; `None` when the table is full, and the value is dropped.
@@ -109,6 +117,14 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Has the record of a number fetched into the cache.
+    #[inline]
+    pub fn prefetch(&self, key: u32) {
+        for line in 0..size_of::<Slot<T>>().div_ceil(64) {
+            memory::prefetch_part(&self.slots, key as usize, 64 * line);
+        }
+    }
+
     /// The value of a number, to change it.
     #[must_use]
     pub fn get_mut(&mut self, key: u32) -> Option<&mut T> {
@@ -116,6 +132,14 @@ impl<T> Slab<T> {
             Some(Slot::Used(value)) => Some(value),
             Some(Slot::Free(_)) | None => None,
         }
+    }
+
+    /// The first number from `from` on that is in use.
+    #[must_use]
+    pub fn next_key(&self, from: u32) -> Option<u32> {
+        let slots = self.slots.get(from as usize..)?;
+        let at = slots.iter().position(|s| matches!(s, Slot::Used(_)))?;
+        Some(from + at as u32)
     }
 
     /// A page of a listing: what is held of the `max` numbers from `from` on, and the number at which the next page
@@ -208,6 +232,8 @@ mod tests {
                     prop_assert_eq!(s.get(k), model.get(&k));
                 }
             }
+            let keys = std::iter::successors(s.next_key(0), |&k| s.next_key(k + 1));
+            prop_assert_eq!(keys.collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
             let mut seen = Vec::new();
             let mut from = Some(0);
             while let Some(at) = from {

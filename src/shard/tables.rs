@@ -3,15 +3,15 @@
 //! | record | slab | timers |
 //! |---|---|---|
 //! | [`SynRcvd`] | `half`, packed | wheels of its own, in [`HalfTable`]: the SYN-ACK's retransmission |
-//! | [`Conn`] | `conns` | [`TimerWheel`], lazily armed: one entry at the earliest deadline |
+//! | [`Conn`] | `conns`, packed | wheels of its own, in [`ConnTable`], lazily armed: one entry at the earliest deadline |
 //! | [`TimeWait`] | `waits`, packed | a bulk wheel of its own, in [`WaitTable`] |
 
 use super::Capacity;
+use super::conn_table::{self, ConnTable};
 use super::half_table::{self, HalfTable};
 use super::index::{Handle, Index, Kind, TupleHasher};
-use super::slab::Slab;
+use super::sweep::Table;
 use super::wait_table::{self, WaitTable};
-use super::wheel::TimerWheel;
 use crate::metrics::gauges::Fill;
 use crate::tcp::conn::Conn;
 use crate::tcp::syn_rcvd::{SYN_ACK_RTO, SynRcvd};
@@ -20,8 +20,8 @@ use crate::time::Time;
 use crate::wire::Tuple;
 use std::time::Duration;
 
-/// Hundredths of a byte that an entry of the index takes: 5 bytes a bucket, eleven sixteenths of them in use.
-const INDEX: usize = 728;
+/// Hundredths of a byte that an entry of the index takes: 64 bytes for 12 entries, eleven sixteenths of them in use.
+const INDEX: usize = 776;
 /// Of a timer wheel.
 const TIMER: usize = 1200;
 /// Of the bulk wheel: 256 bytes for 62 records.
@@ -37,15 +37,24 @@ const fn all_in(record: usize, beside: usize) -> usize {
 /// Bytes a half-open connection takes, IPv4 and IPv6: record, index, wheel.
 pub const HALF_OPEN_BYTES: [usize; 2] =
     [all_in(half_table::RECORD_BYTES[0], INDEX + TIMER), all_in(half_table::RECORD_BYTES[1], INDEX + TIMER)];
-/// Bytes a connection takes, without its buffers: record, index, wheel, queues.
-pub const CONNECTION_BYTES: usize = all_in(Slab::<Conn>::RECORD_BYTES, INDEX + TIMER + QUEUES);
+/// Bytes a connection takes at rest, IPv4 and IPv6: record, index, wheel, queues.
+pub const CONNECTION_BYTES: [usize; 2] = [
+    all_in(conn_table::RECORD_BYTES[0], INDEX + TIMER + QUEUES),
+    all_in(conn_table::RECORD_BYTES[1], INDEX + TIMER + QUEUES),
+];
+/// Bytes more, and chunks beside, while a connection sends, keeps what arrived, or lingers.
+pub const FLIGHT_BYTES: usize = conn_table::FLIGHT_BYTES;
 /// Bytes a connection in `TIME_WAIT` takes, IPv4 and IPv6: record, index, wheel.
 pub const TIME_WAIT_BYTES: [usize; 2] =
     [all_in(wait_table::RECORD_BYTES[0], INDEX + BULK), all_in(wait_table::RECORD_BYTES[1], INDEX + BULK)];
 
 // What was promised (ARCHITECTURE.md, "Three records").
 const _: () = assert!(TIME_WAIT_BYTES[0] <= 40 && TIME_WAIT_BYTES[1] <= 64);
+const _: () = assert!(CONNECTION_BYTES[0] <= 256 && CONNECTION_BYTES[1] <= 288);
 const _: () = assert!(HALF_OPEN_BYTES[0] <= 64 && HALF_OPEN_BYTES[1] <= 96);
+
+/// Records that expire together: as many misses as a core has in flight, and some to spare.
+const TOGETHER: usize = 32;
 
 /// What a tuple is found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +74,7 @@ pub(super) struct Tables {
     hasher: TupleHasher,
     index: Index,
     pub(super) half: HalfTable,
-    pub(super) conns: Slab<Conn>,
-    pub(super) conn_wheel: TimerWheel,
+    pub(super) conns: ConnTable,
     pub(super) waits: WaitTable,
     /// What there is room for, in the order of [`Table`](crate::metrics::gauges::Table).
     capacity: [u64; 3],
@@ -74,13 +82,11 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn new(c: &Capacity, key: (u64, u64), time_wait: Duration, now: Time) -> Self {
-        let ms = now.millis();
         Self {
             hasher: TupleHasher::new(key.0, key.1),
             index: Index::new(c.connections + c.half_open + c.time_wait),
             half: HalfTable::new(c.half_open, now),
-            conns: Slab::new(c.connections),
-            conn_wheel: TimerWheel::new(c.connections, ms),
+            conns: ConnTable::new(c.connections, now),
             waits: WaitTable::new(c.time_wait, time_wait, now),
             capacity: [c.connections, c.half_open, c.time_wait].map(|n| n as u64),
         }
@@ -108,7 +114,7 @@ impl Tables {
 
     /// Entries on the wheels, those of ended `TIME_WAIT` records not counted.
     pub(super) fn timers(&self) -> usize {
-        self.half.timers() + self.conn_wheel.len() + self.waits.held()
+        self.half.timers() + self.conns.timers() + self.waits.held()
     }
 
     /// `TIME_WAIT` records held.
@@ -116,12 +122,42 @@ impl Tables {
         self.waits.held()
     }
 
+    /// Slots of a table that have been used so far are below this one.
+    pub(super) fn touched(&self, table: Table) -> u32 {
+        match table {
+            Table::Half => self.half.touched(false),
+            Table::HalfWide => self.half.touched(true),
+            Table::Conns => self.conns.touched(false),
+            Table::ConnsWide => self.conns.touched(true),
+            Table::Waits => self.waits.touched(false),
+            Table::WaitsWide => self.waits.touched(true),
+        }
+    }
+
     /// Hash of a tuple for [`Tables::find`].
     pub(super) fn hash(&self, tuple: &Tuple) -> u64 {
         self.hasher.hash(tuple)
     }
 
+    /// Has the place of a hash in the index fetched into the cache.
+    #[inline]
+    pub(super) fn prefetch_place(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Has the record fetched that a hash most likely leads to, and its timer.
+    #[inline]
+    pub(super) fn prefetch_record(&self, hash: u64) {
+        let Some(h) = self.index.first(hash) else { return };
+        match h.kind() {
+            Kind::SynRcvd => self.half.prefetch(h.key()),
+            Kind::Conn => self.conns.prefetch(h.key()),
+            Kind::TimeWait => self.waits.prefetch(h.key()),
+        }
+    }
+
     /// What this tuple is here.
+    #[inline]
     pub(super) fn find(&self, hash: u64, tuple: &Tuple) -> Found {
         match self.index.find(hash, |h| self.is_of(h, tuple)) {
             None => Found::Nothing,
@@ -137,7 +173,7 @@ impl Tables {
     fn is_of(&self, h: Handle, tuple: &Tuple) -> bool {
         match h.kind() {
             Kind::SynRcvd => self.half.holds(h.key(), tuple),
-            Kind::Conn => self.conns.get(h.key()).is_some_and(|c| c.tuple == *tuple),
+            Kind::Conn => self.conns.holds(h.key(), tuple),
             Kind::TimeWait => self.waits.holds(h.key(), tuple),
         }
     }
@@ -145,9 +181,7 @@ impl Tables {
     /// Adds a record that is in its slab to the index; `false` when the index is full.
     fn link(&mut self, tuple: &Tuple, kind: Kind, key: u32) -> bool {
         let hash = self.hasher.hash(tuple);
-        let Self { hasher, index, half, conns, waits, .. } = self;
-        let rehash = |h: Handle| tuple_of(half, conns, waits, h).map_or(0, |t| hasher.hash(&t));
-        index.insert(hash, Handle::new(kind, key), rehash).is_ok()
+        self.index.insert(hash, Handle::new(kind, key)).is_ok()
     }
 
     fn unlink(&mut self, tuple: &Tuple, kind: Kind, key: u32) {
@@ -156,10 +190,10 @@ impl Tables {
         debug_assert!(removed.is_some(), "a record was not in the index");
     }
 
-    /// Adds a half-open record; `None` when there is no room.
-    pub(super) fn add_half(&mut self, r: &SynRcvd, now: Time) -> Option<u32> {
+    /// Adds a half-open record whose tuple has this hash; `None` when there is no room.
+    pub(super) fn add_half(&mut self, r: &SynRcvd, hash: u64, now: Time) -> Option<u32> {
         let key = self.half.insert(r)?;
-        if !self.link(&r.tuple, Kind::SynRcvd, key) {
+        if self.index.insert(hash, Handle::new(Kind::SynRcvd, key)).is_err() {
             self.half.remove(key);
             return None;
         }
@@ -175,41 +209,48 @@ impl Tables {
         Some(r)
     }
 
+    /// Lets a connection take the place of the half-open record `half` of its tuple, which has this hash; `None` when
+    /// there is no room, and the record stays.
+    pub(super) fn promote(&mut self, half: u32, tuple: &Tuple, hash: u64, c: Conn) -> Option<u32> {
+        let key = self.conns.insert(tuple, c)?;
+        let (old, new) = (Handle::new(Kind::SynRcvd, half), Handle::new(Kind::Conn, key));
+        let replaced = self.index.replace(hash, |h| h == old, new);
+        debug_assert!(replaced.is_some(), "a record was not in the index");
+        self.half.remove(half);
+        Some(key)
+    }
+
     /// Adds a connection; `None` when there is no room.
-    pub(super) fn add_conn(&mut self, c: Conn) -> Option<u32> {
-        let tuple = c.tuple;
-        let key = self.conns.insert(c)?;
-        if !self.link(&tuple, Kind::Conn, key) {
+    pub(super) fn add_conn(&mut self, tuple: &Tuple, c: Conn) -> Option<u32> {
+        let key = self.conns.insert(tuple, c)?;
+        if !self.link(tuple, Kind::Conn, key) {
             self.conns.remove(key);
             return None;
         }
         Some(key)
     }
 
-    /// Takes a connection out.
-    pub(super) fn remove_conn(&mut self, key: u32) -> Option<Conn> {
-        let c = self.conns.remove(key)?;
-        self.conn_wheel.disarm(key);
-        self.unlink(&c.tuple, Kind::Conn, key);
-        Some(c)
+    /// Drops the place in the index of a connection that was taken out of its table.
+    pub(super) fn forget_conn(&mut self, key: u32, tuple: &Tuple) {
+        self.unlink(tuple, Kind::Conn, key);
     }
 
-    /// Keeps the connection's timer entry at or before its deadline.
-    pub(super) fn arm_conn(&mut self, key: u32, deadline: Time) {
-        if deadline != Time::NEVER {
-            self.conn_wheel.arm_earlier(key, ceil_ms(deadline));
-        }
-    }
-
-    /// Holds a `TIME_WAIT` record until `expires`; `false` when there is no room.
+    /// Holds a `TIME_WAIT` record until `expires`, in the place in the index of the connection `conn`, which was taken out;
+    /// `false` when there is no room.
     #[must_use]
-    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time) -> bool {
+    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time, conn: u32) -> bool {
         let Some(key) = self.waits.insert(w, expires) else { return false };
-        let linked = self.link(&w.tuple, Kind::TimeWait, key);
-        if !linked {
-            let _ = self.waits.end(key);
-        }
-        linked
+        let hash = self.hasher.hash(&w.tuple);
+        let (old, new) = (Handle::new(Kind::Conn, conn), Handle::new(Kind::TimeWait, key));
+        let replaced = self.index.replace(hash, |h| h == old, new);
+        debug_assert!(replaced.is_some(), "a record was not in the index");
+        true
+    }
+
+    /// Holds a record that no connection leaves behind.
+    #[cfg(test)]
+    pub(super) fn add_lone_wait(&mut self, w: &TimeWait, expires: Time) -> bool {
+        self.waits.insert(w, expires).is_some_and(|key| self.link(&w.tuple, Kind::TimeWait, key))
     }
 
     /// The record of a key.
@@ -251,25 +292,33 @@ impl Tables {
         self.waits.pop_due(now, out, budget);
     }
 
-    /// Ends a record that was due, unless it was restarted. Returns the record that expired.
-    pub(super) fn expire_wait(&mut self, key: u32, now: Time) -> Option<TimeWait> {
-        let w = self.waits.settle(key, now)?;
-        self.unlink(&w.tuple, Kind::TimeWait, key);
-        Some(w)
+    /// Ends records that were due, but those that were restarted; `expired` hears of each that is gone.
+    ///
+    /// Some are worked on together, so that their cache misses overlap: while the places in the index of one group are
+    /// on their way, the records of the next are asked for.
+    pub(super) fn expire_waits(&mut self, due: &[u32], now: Time, mut expired: impl FnMut(&TimeWait)) {
+        let Self { hasher, index, waits, .. } = self;
+        let mut hashes = [0; TOGETHER];
+        for group in due.chunks(TOGETHER) {
+            for &key in group {
+                waits.prefetch(key);
+            }
+            for (hash, &key) in hashes.iter_mut().zip(group) {
+                *hash = waits.hash(key, hasher);
+                index.prefetch(*hash);
+            }
+            for (&hash, &key) in hashes.iter().zip(group) {
+                let Some(w) = waits.settle(key, now) else { continue };
+                let removed = index.remove(hash, |h| h == Handle::new(Kind::TimeWait, key));
+                debug_assert!(removed.is_some(), "a record was not in the index");
+                expired(&w);
+            }
+        }
     }
 
     /// When the next `TIME_WAIT` record is due, in milliseconds.
     pub(super) fn next_wait_ms(&self) -> Option<u64> {
         self.waits.next_due_ms()
-    }
-}
-
-/// The tuple of the record that a handle names.
-fn tuple_of(half: &HalfTable, conns: &Slab<Conn>, waits: &WaitTable, h: Handle) -> Option<Tuple> {
-    match h.kind() {
-        Kind::SynRcvd => half.tuple(h.key()),
-        Kind::Conn => conns.get(h.key()).map(|c| c.tuple),
-        Kind::TimeWait => waits.get(h.key()).map(|w| w.tuple),
     }
 }
 
@@ -287,7 +336,8 @@ mod tests {
     #[test]
     fn records_take_the_bytes_that_are_written_down() {
         assert_eq!(half_table::RECORD_BYTES, [44, 76], "half-open");
-        assert_eq!(Slab::<Conn>::RECORD_BYTES, 528, "connection");
+        assert_eq!(conn_table::RECORD_BYTES, [228, 252], "connection at rest");
+        assert_eq!(CONNECTION_BYTES, [256, 280], "the same with what goes with it");
         assert_eq!(wait_table::RECORD_BYTES, [28, 52], "TIME_WAIT");
     }
 }

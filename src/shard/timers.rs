@@ -39,12 +39,12 @@ impl<P: Port> Shard<P> {
 
     fn conn_timers(&mut self, ms: u64) -> bool {
         self.due.clear();
-        self.core.tables.conn_wheel.advance(ms, CONN_BUDGET, &mut self.due);
+        self.core.tables.conns.pop_due(ms, &mut self.due, CONN_BUDGET);
         let due = std::mem::take(&mut self.due);
         for &key in &due {
             let core = &mut self.core;
-            let Some(conn) = core.tables.conns.get_mut(key) else { continue };
-            let (tuple, traced) = (conn.tuple, conn.flags.has(ConnFlags::TRACED));
+            let Some(mut conn) = core.tables.conns.live(key) else { continue };
+            let (tuple, traced) = (conn.tuple(), conn.flags.has(ConnFlags::TRACED));
             if traced {
                 let _ = core.log.take_recent();
             }
@@ -74,7 +74,7 @@ impl<P: Port> Shard<P> {
                 core.tables.half.put(key, &half);
                 core.tables.half.arm(key, core.now, wait);
                 core.block.counters.retransmit(Retransmission::SynAck);
-                self.send_syn_ack(key, None);
+                self.send_syn_ack(&half, None);
             } else {
                 core.log.moved(State::SynReceived, Event::Limit, State::Closed);
                 core.block.counters.half_open_given_up += 1;
@@ -98,7 +98,7 @@ impl<P: Port> Shard<P> {
     pub(super) fn next_timer_ms(&mut self) -> Option<u64> {
         let t = &self.core.tables;
         let ms = self.core.now.millis();
-        self.appointments = [t.conn_wheel.appointment_ms(), t.half.appointment_ms(), t.next_wait_ms()];
+        self.appointments = [t.conns.appointment_ms(), t.half.appointment_ms(), t.next_wait_ms()];
         self.appointments.into_iter().flatten().min().map(|due| due.max(ms))
     }
 

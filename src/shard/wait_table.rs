@@ -14,6 +14,7 @@
 //! within half their space, as sequence numbers are; its budget of answers takes a byte of the same word.
 
 use super::bulk_wheel::BulkWheel;
+use super::index::TupleHasher;
 use super::slab::Slab;
 use crate::tcp::time_wait::{Answers, TimeWait};
 use crate::time::Time;
@@ -37,7 +38,7 @@ const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
 const EVICT_TRIES: usize = 8;
 
 /// The bit of a key that says in which slab its record is.
-const WIDE: u32 = 1 << 29;
+pub(super) const WIDE: u32 = 1 << 29;
 
 /// Records a table can hold at most.
 pub(super) const MAX_WAITS: usize = WIDE as usize;
@@ -221,6 +222,11 @@ impl WaitTable {
         self.v4.0.len() + self.v6.0.len()
     }
 
+    /// Numbers of one family that have been used so far are below this one.
+    pub(super) fn touched(&self, wide: bool) -> u32 {
+        if wide { self.v6.0.touched() } else { self.v4.0.touched() }
+    }
+
     /// Entries on the wheel.
     pub(super) fn entries(&self) -> usize {
         self.wheel.len()
@@ -291,6 +297,22 @@ impl WaitTable {
             self.v4.may_answer(key, per_second, now)
         } else {
             self.v6.may_answer(key & !WIDE, per_second, now)
+        }
+    }
+
+    /// Has the record of a key fetched into the cache.
+    #[inline]
+    pub(super) fn prefetch(&self, key: u32) {
+        if key & WIDE == 0 { self.v4.0.prefetch(key) } else { self.v6.0.prefetch(key & !WIDE) }
+    }
+
+    /// The hash of the tuple of a key's record; of one that has ended it leads nowhere.
+    #[inline]
+    pub(super) fn hash(&self, key: u32, hasher: &TupleHasher) -> u64 {
+        if key & WIDE == 0 {
+            self.v4.held(key).map_or(0, |p| hasher.of_pair(&p.pair))
+        } else {
+            self.v6.held(key & !WIDE).map_or(0, |p| hasher.of_pair(&p.pair))
         }
     }
 

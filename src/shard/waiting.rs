@@ -1,7 +1,7 @@
 //! `TIME_WAIT`: how a connection enters it, what a late segment meets there, and how records leave in bulk.
 
 use super::trace::Happening;
-use super::{Core, Drain, Shard};
+use super::{Core, Shard};
 use crate::drop::DropReason;
 use crate::metrics::gauges::{BATCH_BOUNDS, BudgetKind};
 use crate::port::{Frame, Port};
@@ -15,16 +15,17 @@ impl<P: Port> Shard<P> {
     /// stays.
     pub(super) fn enter_time_wait(&mut self, key: u32) {
         let core = &mut self.core;
-        let Some(mut conn) = core.tables.remove_conn(key) else { return };
-        let record = conn.close_record(core.now);
+        let Some(conn) = core.tables.conns.live(key) else { return };
         let wait = TimeWait::new(&conn);
-        core.report_close(&mut conn, &record);
         // 2MSL runs from when the state was entered, which is earlier if the service had still to read.
         let expires = (conn.state_since() + core.cfg.time_wait).max(core.now);
-        if !core.tables.add_wait(&wait, expires) {
+        let Some(ended) = core.take_out(key) else { return };
+        core.report_close(&ended);
+        if !core.tables.add_wait(&wait, expires, key) {
             core.evict_oldest();
-            if !core.tables.add_wait(&wait, expires) {
+            if !core.tables.add_wait(&wait, expires, key) {
                 // Not even the oldest could go: every slot waits for the wheel. The pair is not held.
+                core.tables.forget_conn(key, &wait.tuple);
                 core.log.moved(State::TimeWait, Event::Limit, State::Closed);
                 core.block.counters.time_wait_evicted += 1;
                 return;
@@ -35,7 +36,7 @@ impl<P: Port> Shard<P> {
     }
 
     /// A segment for a pair that is held.
-    pub(super) fn on_time_wait(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
+    pub(super) fn on_time_wait(&mut self, key: u32, frame: Frame, seg: &TcpFrame, hash: u64) {
         let core = &mut self.core;
         let Some(wait) = core.tables.wait(key) else {
             self.port.free(frame);
@@ -77,17 +78,17 @@ impl<P: Port> Shard<P> {
                     return;
                 }
                 // The pair stays held when the SYN cannot be taken: the peer sends it again.
-                if core.drain != Drain::No || core.tables.half.is_full() {
-                    let draining = core.drain != Drain::No;
-                    let reason = if draining { DropReason::Draining } else { DropReason::SynTableFull };
-                    core.block.counters.drop_frame(reason);
+                let Some(frame) = self.refuse_new(frame, seg) else { return };
+                let core = &mut self.core;
+                if core.tables.half.is_full() {
+                    core.block.counters.drop_frame(DropReason::SynTableFull);
                     self.port.free(frame);
                     return;
                 }
                 core.tables.end_wait(key);
                 core.log.leave(State::TimeWait);
                 core.block.counters.time_wait_reopened += 1;
-                self.on_syn(frame, seg, Some(iss_floor));
+                self.on_syn(frame, seg, hash, Some(iss_floor));
             }
         }
     }
@@ -122,14 +123,17 @@ impl Core {
         if !due.is_empty() {
             self.block.worker.expiry_batch.record(&BATCH_BOUNDS, due.len() as u64);
         }
-        for &key in due {
-            let Some(w) = self.tables.expire_wait(key, self.now) else { continue };
-            self.log.moved(State::TimeWait, Event::TwoMsl, State::Closed);
-            self.block.counters.time_wait_expired += 1;
-            if w.traced {
+        let (now, trace, log) = (self.now, &mut self.trace, &mut self.log);
+        let expired = &mut self.block.counters.time_wait_expired;
+        self.tables.expire_waits(due, now, |w| {
+            log.moved(State::TimeWait, Event::TwoMsl, State::Closed);
+            *expired += 1;
+            if w.traced
+                && let Some(trace) = trace
+            {
                 let m = Move { from: State::TimeWait, event: Event::TwoMsl, to: State::Closed };
-                self.trace(w.tuple, State::Closed, Happening::Moved(m));
+                trace.add(now, w.tuple, State::Closed, Happening::Moved(m));
             }
-        }
+        });
     }
 }

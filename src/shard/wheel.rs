@@ -15,6 +15,8 @@
 //! that is earlier than [`TimerWheel::queued`], and when a key comes due too early arms it again. The worker owns the
 //! wheel; it makes no syscall and reads no clock.
 
+use crate::memory;
+
 /// Bits of a level's digit: 64 slots, one word of occupancy.
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
@@ -77,7 +79,7 @@ impl TimerWheel {
             .filter(|&n| n < ANCHOR)
             .expect("a timer wheel holds fewer than 2^31 keys");
         Self {
-            entries: Vec::with_capacity(capacity),
+            entries: memory::reserve(capacity),
             capacity: keys,
             anchors: (0..(LEVELS * SLOTS) as u32)
                 .map(|slot| Links { next: slot | ANCHOR, prev: slot | ANCHOR })
@@ -109,6 +111,12 @@ impl TimerWheel {
 
     fn time_of(&self, e: &Entry) -> u64 {
         self.elapsed + u64::from(e.deadline.wrapping_sub(self.elapsed as u32))
+    }
+
+    /// Has the entry of `key` fetched into the cache.
+    #[inline]
+    pub fn prefetch(&self, key: u32) {
+        memory::prefetch(&self.entries, key as usize);
     }
 
     /// Queues `key` for `deadline_ms`, or moves it there.

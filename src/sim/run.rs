@@ -148,11 +148,17 @@ impl<'a> Run<'a> {
     fn go(&mut self) {
         let total = self.s.options.connections;
         let mut left_since = None;
+        let mut audits = 0;
         while self.is_good() {
             let now = self.world.now();
             self.oracle.borrow_mut().now = now;
             self.act();
             self.begin_due();
+            // When a quarter of the connections was begun, and the next.
+            if self.begun * 4 > audits * total {
+                audits += 1;
+                self.audit();
+            }
             let all_ended = self.begun == total && self.driver.borrow().outstanding() == 0;
             if all_ended && self.next_act.is_none() {
                 let since = *left_since.get_or_insert(now);
@@ -161,7 +167,7 @@ impl<'a> Run<'a> {
                     return;
                 }
                 if now > since + LEFTOVERS + self.s.tcp.time_wait {
-                    self.stuck("records, timers and chunks");
+                    self.stuck("records, timers, chunks or flights");
                     return;
                 }
             }
@@ -174,6 +180,19 @@ impl<'a> Run<'a> {
             if let Err(e) = self.world.step_by(until, &mut self.conductor) {
                 self.violated(Rule::Rest, e.to_string());
             }
+        }
+    }
+
+    /// What every shard keeps in two places agrees, also in the midst of things.
+    fn audit(&mut self) {
+        let faults: Vec<String> = self
+            .world
+            .shards_mut()
+            .enumerate()
+            .flat_map(|(number, s)| s.audit().into_iter().map(move |what| format!("shard {number}: {what}")))
+            .collect();
+        for what in faults {
+            self.violated(Rule::Books, what);
         }
     }
 

@@ -223,10 +223,12 @@ impl World {
         Ok(done(self))
     }
 
-    /// Records, timers and chunks of all shards: zero of each when everything has ended.
+    /// Records, timers, and what was lent (chunks and flights) of all shards: zero of each when everything has ended.
     #[must_use]
     pub fn leftovers(&self) -> (usize, usize, usize) {
-        self.shards().fold((0, 0, 0), |(r, t, c), s| (r + s.records(), t + s.timers(), c + s.chunks_used()))
+        self.shards().fold((0, 0, 0), |(r, t, l), s| {
+            (r + s.records(), t + s.timers(), l + s.chunks_used() + s.flights_lent())
+        })
     }
 
     /// Whether nothing is on its way.

@@ -11,6 +11,8 @@
 //! `clear` keeps its chunks for good, so the owner of a connection clears both buffers before it
 //! lets go of the record. No syscall, no allocation after [`ChunkPool::new`].
 
+use crate::memory;
+
 /// Bytes in a chunk.
 ///
 /// One full segment of an Ethernet link (MSS 1460) fits with room to spare, and two chunks are a page. Higher:
@@ -82,13 +84,7 @@ impl ChunkPool {
             .filter(|&n| n < NONE)
             .expect("a chunk pool holds fewer than 2^32 - 1 chunks");
         let size = chunks.checked_mul(CHUNK_BYTES).expect("the pool's size fits in usize");
-        Self {
-            bytes: vec![0; size].into_boxed_slice(),
-            meta: Vec::with_capacity(chunks),
-            total,
-            used: 0,
-            free: NONE,
-        }
+        Self { bytes: memory::zeroed(size), meta: Vec::with_capacity(chunks), total, used: 0, free: NONE }
     }
 
     /// Chunks lent at the moment.

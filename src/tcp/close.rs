@@ -3,11 +3,11 @@
 //! A close is two independent handshakes: each side's FIN and its ACK. Here is only who asks for what; the FIN itself
 //! is sent by [`output`](super::output) once everything before it is sent.
 
-use super::conn::{Conn, ConnFlags, Env};
+use super::conn::{ConnFlags, Env, Live};
 use super::record::{Cause, ClosePath, First};
 use super::state::{Event, State};
 
-impl Conn {
+impl Live<'_> {
     /// Half-close: FIN after what was sent; receiving goes on.
     pub fn shutdown(&mut self, env: &mut Env<'_>, cause: Cause) {
         match self.state() {
@@ -34,12 +34,12 @@ impl Conn {
             self.set_first(First::Us);
             self.set_cause(cause);
         }
-        self.progress_at = env.now;
+        self.conn.progress_at.set(env.now);
         self.event(Event::Close, env);
     }
 
     /// Full close: nobody reads any more. Whether something is left unread is known only when the service's call
-    /// returns: [`Conn::check_unread`].
+    /// returns: [`Live::check_unread`].
     pub fn close(&mut self, env: &mut Env<'_>, cause: Cause) {
         self.close_reading(env);
         self.shutdown(env, cause);
@@ -48,7 +48,7 @@ impl Conn {
     /// Nobody reads any more: from now on `FIN_WAIT_2` is bounded, however long it has lasted for a reader.
     fn close_reading(&mut self, env: &Env<'_>) {
         if !self.flags.has(ConnFlags::READ_CLOSED) && self.state() == State::FinWait2 {
-            self.progress_at = env.now;
+            self.conn.progress_at.set(env.now);
         }
         self.flags.set(ConnFlags::READ_CLOSED);
     }
@@ -69,8 +69,8 @@ impl Conn {
         }
         self.close_reading(env);
         self.flags.set(ConnFlags::LINGER);
-        self.account.linger_until = env.now + env.cfg.limits(self.service).linger_time;
-        let unread = self.rcvbuf.unread();
+        self.flight.linger_until = env.now + env.cfg.limits(self.service).linger_time;
+        let unread = self.flight.rcvbuf.unread();
         self.consume(env, unread);
         self.shutdown(env, cause);
         self.discard(env, unread);
@@ -81,10 +81,10 @@ impl Conn {
         self.reset(env, Cause::Abort);
     }
 
-    /// The time of a drain is over: RST, so that the peer knows and does not wait for an answer.
+    /// The time of a drain is over, or an operator wants it so: RST, so that the peer knows and does not wait for an answer.
     /// A connection that both sides have closed, and that only waits to send its last ACK, is left alone.
-    pub fn cut_off(&mut self, env: &mut Env<'_>) {
-        self.reset(env, Cause::Drain);
+    pub fn cut_off(&mut self, env: &mut Env<'_>, cause: Cause) {
+        self.reset(env, cause);
     }
 
     /// Ends the connection with a RST of ours. When both FINs are acknowledged nothing is left to end but our reading,
@@ -134,17 +134,17 @@ impl Conn {
         if self.state() == State::Closed {
             return;
         }
-        self.account.cause = Some(cause);
-        self.account.ended_by = Some(path);
+        self.conn.ending.set_cause(cause);
+        self.conn.ending.set_path(path);
         self.event(event, env);
-        self.rtx_at = crate::time::Time::NEVER;
-        self.loss_at = crate::time::Time::NEVER;
-        self.ack_at = crate::time::Time::NEVER;
+        self.conn.rtx_at.set(crate::time::Time::NEVER);
+        self.conn.loss_at.set(crate::time::Time::NEVER);
+        self.flight.ack_at = crate::time::Time::NEVER;
     }
 
     /// Takes the peer's FIN once everything before it is received (§3.10.7.4, eighth). Returns whether it was taken now.
     pub fn take_fin(&mut self, env: &mut Env<'_>) -> bool {
-        if self.peer_fin != Some(self.rcv_nxt) || !self.state().can_receive() {
+        if self.peer_fin() != Some(self.rcv_nxt) || !self.state().can_receive() {
             return false;
         }
         self.rcv_nxt += 1;
@@ -157,8 +157,8 @@ impl Conn {
         }
         self.event(Event::Fin, env);
         if self.state() == State::TimeWait {
-            self.rtx_at = crate::time::Time::NEVER;
-            self.loss_at = crate::time::Time::NEVER;
+            self.conn.rtx_at.set(crate::time::Time::NEVER);
+            self.conn.loss_at.set(crate::time::Time::NEVER);
         }
         true
     }
@@ -166,8 +166,8 @@ impl Conn {
     /// Whether the service is still to be told that the peer closed: its FIN is taken and all data is consumed.
     #[must_use]
     pub fn peer_closed_untold(&self) -> bool {
-        self.peer_fin.is_some_and(|f| f.before(self.rcv_nxt))
-            && self.rcvbuf.unread() == 0
+        self.peer_fin().is_some_and(|f| f.before(self.rcv_nxt))
+            && self.flight.rcvbuf.unread() == 0
             && !self.flags.has(ConnFlags::TOLD_CLOSED)
     }
 }

@@ -1,8 +1,8 @@
 //! What is true or false of a connection.
 
-/// Facts of a connection that are true or false.
+/// Facts of a connection that are true or false. In two words, so that the record needs no alignment for 64 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnFlags(u64);
+pub struct ConnFlags([u32; 2]);
 
 /// Numbers the facts by their place in the list.
 macro_rules! facts {
@@ -44,6 +44,8 @@ facts! {
     HALF_CLOSE,
     /// The FINs crossed.
     CROSSED,
+    /// Where the peer's FIN is, is known.
+    FIN_SEEN,
     /// The service was told that the peer closed.
     TOLD_CLOSED,
     /// The service was told that the connection is open.
@@ -93,21 +95,36 @@ facts! {
     ECN_ECHO,
     /// The window was reduced for an echo; the next new data says so.
     ECN_REDUCED,
+
+    /// The listener's connections follow NewReno.
+    NEW_RENO,
+    /// The connection was in `CLOSE_WAIT`.
+    CLOSE_WAITED,
+    /// At rest: the recovery point is `snd_una`, and not below.
+    RECOVER_HERE,
+    /// At rest: `ecn_point` is `snd_una`, and not below.
+    ECN_POINT_HERE,
 }
 
 impl ConnFlags {
+    const fn bits(self) -> u64 {
+        self.0[0] as u64 | (self.0[1] as u64) << 32
+    }
+    const fn of(bits: u64) -> Self {
+        Self([bits as u32, (bits >> 32) as u32])
+    }
     /// Whether a flag is set.
     #[must_use]
     pub const fn has(self, f: u64) -> bool {
-        self.0 & f != 0
+        self.bits() & f != 0
     }
     /// Sets a flag.
     pub const fn set(&mut self, f: u64) {
-        self.0 |= f;
+        *self = Self::of(self.bits() | f);
     }
     /// Clears a flag.
     pub const fn clear(&mut self, f: u64) {
-        self.0 &= !f;
+        *self = Self::of(self.bits() & !f);
     }
     /// Sets a flag, or clears it.
     pub const fn put(&mut self, f: u64, on: bool) {

@@ -11,7 +11,7 @@
 //! bits thrown back by a broken peer included. Only new data is marked ECT: what is sent again, probes, and whatever
 //! carries no data would tell a router that a loss of it is noticed, and it is not (§6.1.4, §6.1.5, §6.1.6).
 
-use super::conn::{Conn, ConnFlags};
+use super::conn::{ConnFlags, Live};
 use super::output::Outgoing;
 use super::recovery::Phase;
 use crate::wire::{Flags, Header};
@@ -40,7 +40,7 @@ pub fn asks(h: &Header) -> bool {
     h.flags.syn() && !h.flags.ack() && h.flags.has(SETUP)
 }
 
-impl Conn {
+impl Live<'_> {
     /// The answer to the SYN that was sent from here: ECN only if it is the one SYN that was sent that asked for it, and the
     /// answer is ECE alone (§6.1.1, §6.1.1.1).
     pub(super) fn take_ecn_answer(&mut self, h: &Header) {
@@ -75,13 +75,13 @@ impl Conn {
     /// An acceptable acknowledgment echoes a mark; `flight` bytes were out before it. The window is reduced once for a
     /// window of data (§6.1.2): a loss in the same one has reduced it already, and is answered by CWR all the same.
     pub(super) fn on_echo(&mut self, h: &Header, flight: u32) {
-        if !h.ack.after(self.ecn_point) {
+        if !h.ack.after(self.flight.ecn_point) {
             return;
         }
-        self.ecn_point = self.snd_max;
+        self.flight.ecn_point = self.snd_max;
         self.flags.set(ConnFlags::ECN_REDUCED);
-        if self.recovery.phase == Phase::Open && h.ack.after(self.recovery.recover) {
-            self.congestion.on_ecn(flight);
+        if self.flight.recovery.phase == Phase::Open && h.ack.after(self.flight.recovery.recover) {
+            self.flight.congestion.on_ecn(flight);
         }
     }
 

@@ -3,9 +3,9 @@
 //!
 //! A segment passes the checks in the RFC's order; each either ends it with a [`DropReason`] (and perhaps an ACK that
 //! is owed), or lets it through to the next. What remains is a [`Delivery`]: in-order bytes for the service, which the
-//! caller hands over and reports back by [`Conn::received`] before it asks for the FIN by [`Conn::take_fin`].
+//! caller hands over and reports back by [`Live::received`] before it asks for the FIN by [`Live::take_fin`].
 
-use super::conn::{Conn, ConnFlags, Env};
+use super::conn::{ConnFlags, Env, Live};
 use super::record::{Cause, First};
 use super::recovery::AckNews;
 use super::recvbuf::Refused;
@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// After this long without a newer timestamp, the stored one says nothing any more (RFC 7323 §5.5: 24 days).
 const TS_RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
+/// An echo of an older timestamp, in milliseconds, says nothing of the round trip: the longest RTO.
+const OLDEST_ECHO_MS: u32 = 60_000;
 
 /// Answers to duplicates that a connection sends in a second. All that are sent while nothing new arrives say the same, and
 /// one is enough. Higher: more is reflected of a flood of old segments; lower: where many are lost, the peer hears late.
@@ -51,7 +53,7 @@ pub struct Delivery {
 /// The outcome of one check: go on, or stop with a verdict.
 type Check = Result<(), Verdict>;
 
-impl Conn {
+impl Live<'_> {
     /// Processes a segment. `payload` is the segment's text.
     pub fn on_segment(&mut self, env: &mut Env<'_>, h: &Header, payload: &[u8]) -> Verdict {
         let verdict = match self.state() {
@@ -73,7 +75,7 @@ impl Conn {
     }
 
     fn in_syn_sent(&mut self, env: &mut Env<'_>, h: &Header, payload: &[u8]) -> Result<Delivery, Verdict> {
-        let acceptable = h.flags.ack() && h.ack.after(self.iss) && h.ack.at_or_before(self.snd_max);
+        let acceptable = h.flags.ack() && h.ack.after(self.snd_una) && h.ack.at_or_before(self.snd_max);
         if h.flags.ack() && !acceptable {
             return Err(if h.flags.rst() {
                 Verdict::Dropped(DropReason::BadReset)
@@ -94,13 +96,13 @@ impl Conn {
             }
             return Err(Verdict::Dropped(DropReason::NoConnection));
         }
-        self.last_rx = env.now;
+        self.conn.last_rx.set(env.now);
         self.take_syn(env, h);
         self.take_ecn_answer(h);
         if !acceptable {
             // Simultaneous open (§3.5, figure 7): our SYN goes again, with the ACK of theirs.
             self.event(Event::Syn, env);
-            self.snd_nxt = self.iss;
+            self.flight.snd_nxt = self.snd_una;
             self.flags.set(ConnFlags::SEND_SYN);
             return Ok(Delivery::default());
         }
@@ -109,7 +111,8 @@ impl Conn {
         self.snd_wnd = u32::from(h.window);
         self.max_snd_wnd = self.snd_wnd;
         self.event(Event::SynAck, env);
-        self.account.opened_at = env.now;
+        self.tries = 0;
+        self.conn.opened_at.set(env.now);
         self.flags.set(ConnFlags::ACK_NOW);
         let mut d = self.take_text(env, h, self.rcv_nxt, payload);
         d.acknowledged = true;
@@ -119,10 +122,10 @@ impl Conn {
     /// The peer's SYN: where its sequence space begins, and its options.
     fn take_syn(&mut self, env: &mut Env<'_>, h: &Header) {
         self.rcv_nxt = h.seq + 1;
-        self.last_ack_sent = self.rcv_nxt;
+        self.flight.last_ack_sent = self.rcv_nxt;
         self.snd_wl1 = h.seq;
         self.snd_wl2 = h.ack;
-        self.set_peer_options(h.options.mss, h.options.window_scale, env.cfg);
+        self.set_peer_options(h.options.mss, h.options.window_scale, env);
         self.rcv_adv = self.rcv_nxt + u32::from(env.cfg.syn_window(self.service));
         if h.options.sack_permitted {
             self.flags.set(ConnFlags::SACK);
@@ -130,7 +133,7 @@ impl Conn {
         if let Some(ts) = h.options.timestamps {
             self.flags.set(ConnFlags::TIMESTAMPS);
             self.ts_recent = ts.val;
-            self.ts_recent_at = env.now;
+            self.conn.ts_recent_at.set(env.now);
         }
     }
 
@@ -139,9 +142,10 @@ impl Conn {
         // A SYN that was sent again gives no sample, not even by its echo: that may span the peer's own wait.
         let timed = self.flags.has(ConnFlags::TIMING) && self.time_round_trip(env.now, h);
         // By cookie nothing is known to be lost: the initial RTO stays.
-        self.rtt.handshake_done(timed || self.flags.has(ConnFlags::COOKIE));
-        self.rtx_at = Time::NEVER;
-        self.progress_at = env.now;
+        let known = timed || self.flags.has(ConnFlags::COOKIE);
+        self.rtt.handshake_done(known);
+        self.conn.rtx_at.set(Time::NEVER);
+        self.conn.progress_at.set(env.now);
     }
 
     fn in_synchronized(
@@ -160,8 +164,10 @@ impl Conn {
         if !h.flags.ack() {
             return Err(Verdict::Dropped(DropReason::NoAck));
         }
-        self.last_rx = env.now;
-        self.keep_probes = 0;
+        self.conn.last_rx.set(env.now);
+        if self.state() != State::SynReceived {
+            self.tries = 0;
+        }
         let acknowledged = self.check_ack(env, h, payload.len())?;
         // Only now: whoever cannot name an acceptable ACK must not move TS.Recent, or PAWS would shut the peer out.
         self.remember_timestamp(env.now, h);
@@ -187,7 +193,7 @@ impl Conn {
             return Ok(true);
         }
         self.event(Event::Syn, env);
-        self.snd_nxt = self.iss;
+        self.flight.snd_nxt = self.snd_una;
         self.flags.set(ConnFlags::SEND_SYN);
         Err(Verdict::Dropped(DropReason::SynInWindow))
     }
@@ -200,7 +206,7 @@ impl Conn {
         }
         let Some(ts) = h.options.timestamps else { return Err(Verdict::Dropped(DropReason::Paws)) };
         let older = ts.val.wrapping_sub(self.ts_recent).cast_signed() < 0;
-        if older && env.now.since(self.ts_recent_at) < TS_RECENT_VALID {
+        if older && env.now.since(self.ts_recent_at.get()) < TS_RECENT_VALID {
             self.answer_unacceptable(env, h, h.seg_len(payload));
             return Err(Verdict::Dropped(DropReason::Paws));
         }
@@ -235,12 +241,12 @@ impl Conn {
     fn remember_timestamp(&mut self, now: Time, h: &Header) {
         if let Some(ts) = h.options.timestamps
             && self.flags.has(ConnFlags::TIMESTAMPS)
-            && h.seq.at_or_before(self.last_ack_sent)
+            && h.seq.at_or_before(self.flight.last_ack_sent)
             && (ts.val.wrapping_sub(self.ts_recent).cast_signed() >= 0
-                || now.since(self.ts_recent_at) >= TS_RECENT_VALID)
+                || now.since(self.ts_recent_at.get()) >= TS_RECENT_VALID)
         {
             self.ts_recent = ts.val;
-            self.ts_recent_at = now;
+            self.conn.ts_recent_at.set(now);
         }
     }
 
@@ -311,7 +317,7 @@ impl Conn {
 
     /// Budgets are for whole seconds.
     fn new_second(&mut self, env: &Env<'_>) {
-        let second = (env.now.millis() / 1000) as u32;
+        let second = (env.now.millis() / 1000) as u16;
         if self.challenge_second != second {
             self.challenge_second = second;
             self.challenges = 0;
@@ -326,11 +332,12 @@ impl Conn {
                 return Err(Verdict::Reset(h.ack));
             }
             self.event(Event::AckOfSyn, env);
-            let handshake = env.now.since(self.account.opened_at).as_micros();
-            self.account.handshake_us = u32::try_from(handshake).unwrap_or(u32::MAX);
-            self.account.opened_at = env.now;
-            self.snd_una = self.iss + 1;
-            self.snd_nxt = self.snd_nxt.max(self.snd_una);
+            self.tries = 0;
+            let handshake = env.now.since(self.opened_at.get()).as_micros();
+            self.flight.handshake_us = u32::try_from(handshake).unwrap_or(u32::MAX);
+            self.conn.opened_at.set(env.now);
+            self.snd_una += 1;
+            self.flight.snd_nxt = self.flight.snd_nxt.max(self.snd_una);
             self.handshake_acknowledged(env, h);
             self.snd_wl1 = h.seq;
             self.snd_wl2 = h.ack;
@@ -355,7 +362,7 @@ impl Conn {
         let echoes = self.echoes(h);
         let news = AckNews {
             acked: h.ack - self.snd_una,
-            noted: self.scoreboard.bytes(),
+            noted: self.flight.scoreboard.bytes(),
             duplicate,
             bare,
             // Nor does the window grow by what echoes a mark (RFC 3168 §6.1.2).
@@ -374,7 +381,7 @@ impl Conn {
 
     /// The window that a segment offers, in bytes: scaled unless it has SYN (RFC 7323 §2.2).
     fn segment_window(&self, h: &Header) -> u32 {
-        u32::from(h.window) << if h.flags.syn() { 0 } else { self.snd_scale }
+        u32::from(h.window) << if h.flags.syn() { 0 } else { self.scales.snd() }
     }
 
     /// Takes the window of a segment that is not older than the one it was last taken from (RFC 9293 §3.10.7.4). One that
@@ -394,7 +401,11 @@ impl Conn {
                 // The persist timer has done its work. What waits is waited for anew, but it is the same wait: a window that
                 // opens by a byte and closes again does not make it a new one.
                 self.rtt.window_opened();
-                self.rtx_at = if self.sndbuf.is_empty() { Time::NEVER } else { now + self.rtt.rto() };
+                self.conn.rtx_at.set(if self.flight.sndbuf.is_empty() {
+                    Time::NEVER
+                } else {
+                    now + self.rtt.rto()
+                });
             }
         }
     }
@@ -402,17 +413,17 @@ impl Conn {
     /// New data, or our FIN, is acknowledged.
     fn acknowledge(&mut self, env: &mut Env<'_>, h: &Header) {
         let acked = h.ack - self.snd_una;
-        let data = acked.min(self.sndbuf.len() as u32);
+        let data = acked.min(self.flight.sndbuf.len() as u32);
         let fin = acked > data && !self.flags.has(ConnFlags::FIN_ACKED);
-        self.sndbuf.ack(env.pool, data as usize);
-        self.account.bytes_out += u64::from(data);
+        self.flight.sndbuf.ack(env.pool, data as usize);
+        self.conn.bytes_out.add(u64::from(data));
         self.time_round_trip(env.now, h);
         self.rtt.progressed();
         self.snd_una = h.ack;
-        self.snd_nxt = self.snd_nxt.max(h.ack);
-        self.scoreboard.ack(env.pool, h.ack);
-        self.progress_at = env.now;
-        self.rtx_at = if self.in_flight() == 0 { Time::NEVER } else { env.now + self.rtt.rto() };
+        self.flight.snd_nxt = self.flight.snd_nxt.max(h.ack);
+        self.flight.scoreboard.ack(env.pool, h.ack);
+        self.conn.progress_at.set(env.now);
+        self.conn.rtx_at.set(if self.in_flight() == 0 { Time::NEVER } else { env.now + self.rtt.rto() });
         if fin {
             self.flags.set(ConnFlags::FIN_ACKED);
             if !(self.state() == State::LastAck && self.held_by_reader()) {
@@ -429,7 +440,12 @@ impl Conn {
         if self.flags.has(ConnFlags::TIMING) {
             if h.ack.after(self.timed_seq) {
                 self.flags.clear(ConnFlags::TIMING);
-                self.rtt.sample(now.since(self.timed_at));
+                let us = (now.micros() as u32).wrapping_sub(self.timed_us);
+                let took = Duration::from_micros(u64::from(us));
+                // When ACKs were lost, or a hole before it was filled late, it took less than this; the echo is of a segment
+                // that was sent since, and a bound (in whole milliseconds).
+                let bound = self.since_echo(now, h).map_or(took, |e| e + Duration::from_millis(1));
+                self.rtt.sample(took.min(bound));
                 return true;
             }
             return false;
@@ -437,15 +453,22 @@ impl Conn {
         let Some(ts) = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS)) else {
             return false;
         };
-        let of_retransmission = ts.ecr.wrapping_sub(self.rtx_ts).cast_signed() >= 0;
-        let ms = self.ts_val(now).wrapping_sub(ts.ecr);
+        let of_retransmission = ts.ecr.wrapping_sub(self.flight.rtx_ts).cast_signed() >= 0;
         // Until there is one, the RTO is seconds long.
         let needed = self.rtt.backed_off() || self.rtt.srtt().is_zero();
-        if needed && of_retransmission && ms < 60_000 {
-            self.rtt.sample(Duration::from_millis(u64::from(ms.max(1))));
-            return true;
-        }
-        false
+        let Some(took) = self.since_echo(now, h).filter(|_| needed && of_retransmission) else {
+            return false;
+        };
+        self.rtt.sample(took.max(Duration::from_millis(1)));
+        true
+    }
+
+    /// Time since the segment was sent whose timestamp an ACK echoes (RFC 7323 §4), if it echoes one that we can have sent
+    /// lately.
+    pub(super) fn since_echo(&self, now: Time, h: &Header) -> Option<Duration> {
+        let ts = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS))?;
+        let ms = self.ts_val(now).wrapping_sub(ts.ecr);
+        (ms < OLDEST_ECHO_MS).then(|| Duration::from_millis(u64::from(ms)))
     }
 
     /// Data for a service that has closed for good is answered by RST (§3.6.1, RFC 2525 §2.17), unless it lingers.
@@ -469,16 +492,17 @@ impl Conn {
             }
             return d;
         }
-        let edge = match self.peer_fin {
+        let edge = match self.peer_fin() {
             Some(fin) => fin.min(self.rcv_adv),
             None => self.rcv_adv,
         };
         let text_end = seq + payload.len() as u32;
         if h.flags.fin()
-            && self.peer_fin.is_none()
+            && self.peer_fin().is_none()
             && (text_end.before(self.rcv_adv) || text_end == self.rcv_nxt)
         {
-            self.peer_fin = Some(text_end);
+            self.peer_fin_at = text_end;
+            self.flags.set(ConnFlags::FIN_SEEN);
             self.drop_beyond_fin(env, text_end);
         }
         if payload.is_empty() {
@@ -492,14 +516,14 @@ impl Conn {
         self.note_twice(seq, start.min(end));
         if !end.after(start) {
             self.flags.set(ConnFlags::ACK_NOW);
-            d.lost = Some(if text_end.after(edge) && self.peer_fin.is_some_and(|f| f == edge) {
+            d.lost = Some(if text_end.after(edge) && self.peer_fin().is_some_and(|f| f == edge) {
                 DropReason::AfterFin
             } else {
                 DropReason::OutOfWindow
             });
             return d;
         }
-        if text_end.after(end) || (h.flags.fin() && self.peer_fin.is_none()) {
+        if text_end.after(end) || (h.flags.fin() && self.peer_fin().is_none()) {
             // Cut at the window's edge, bytes or the FIN, or bytes beyond the FIN: the peer hears how far it was taken.
             self.flags.set(ConnFlags::ACK_NOW);
         }
@@ -507,7 +531,7 @@ impl Conn {
             self.flags.set(ConnFlags::HALF_CLOSE);
         }
         // In order up to what is held beyond the gap: of bytes that came twice the first copy is taken.
-        let held_from = self.rcvbuf.ranges(env.pool).next().map_or(end, |(first, _)| first);
+        let held_from = self.flight.rcvbuf.ranges(env.pool).next().map_or(end, |(first, _)| first);
         let in_order_to = if start == self.rcv_nxt { end.min(held_from) } else { start };
         if end.after(in_order_to) {
             let beyond = &payload[(in_order_to - seq) as usize..(end - seq) as usize];
@@ -520,31 +544,31 @@ impl Conn {
     /// What is held out of order beyond a FIN would carry `rcv_nxt` past it, and the FIN would never be taken. The
     /// peer contradicts itself; what it has not had acknowledged may be dropped (RFC 2018 §8).
     fn drop_beyond_fin(&mut self, env: &mut Env<'_>, fin: SeqNum) {
-        if self.rcvbuf.ranges(env.pool).any(|(_, end)| end.after(fin)) {
-            self.rcvbuf.discard_ooo(env.pool);
+        if self.flight.rcvbuf.ranges(env.pool).any(|(_, end)| end.after(fin)) {
+            self.flight.rcvbuf.discard_ooo(env.pool);
         }
     }
 
     /// `[first, end)` came once more: the next ACK says so (RFC 2883 §4), and so lets the peer tell a loss from a delay.
     fn note_twice(&mut self, first: SeqNum, end: SeqNum) {
         if end.after(first) && self.flags.has(ConnFlags::SACK) {
-            self.twice = (first, end);
+            self.flight.twice = (first, end);
         }
     }
 
     fn keep_out_of_order(&mut self, env: &mut Env<'_>, seq: SeqNum, bytes: &[u8], d: &mut Delivery) {
         // At once, so that the sender counts duplicates (RFC 5681 §4.2).
         self.flags.set(ConnFlags::ACK_NOW);
-        if self.rcvbuf.memory_ooo() >= self.ooo_limit(env) {
+        if self.flight.rcvbuf.memory_ooo() >= self.ooo_limit(env) {
             d.lost = Some(DropReason::NoChunk);
             return;
         }
-        self.sack_latest = seq;
+        self.flight.sack_latest = seq;
         let held = |r: &(SeqNum, SeqNum)| r.0.at_or_before(seq) && seq.before(r.1);
-        if let Some((_, behind)) = self.rcvbuf.ranges(env.pool).find(held) {
+        if let Some((_, behind)) = self.flight.rcvbuf.ranges(env.pool).find(held) {
             self.note_twice(seq, behind.min(seq + bytes.len() as u32));
         }
-        match self.rcvbuf.insert(env.pool, self.rcv_nxt, seq, bytes) {
+        match self.flight.rcvbuf.insert(env.pool, self.rcv_nxt, seq, bytes) {
             Ok(()) => {}
             Err(Refused::NoChunk) => d.lost = Some(DropReason::NoChunk),
             Err(Refused::OutOfSpan) => d.lost = Some(DropReason::OutOfWindow),
@@ -559,16 +583,17 @@ impl Conn {
             return;
         }
         self.rcv_nxt += n as u32;
-        let joined = self.rcvbuf.advance(env.pool, self.rcv_nxt);
+        let joined = self.flight.rcvbuf.advance(env.pool, self.rcv_nxt);
         self.rcv_nxt += joined;
-        self.account.bytes_in += n as u64 + u64::from(joined);
+        self.conn.bytes_in.add(n as u64 + u64::from(joined));
         self.right_size(env);
-        self.unacked_segments = self.unacked_segments.saturating_add(1);
+        self.flight.unacked_segments = self.flight.unacked_segments.saturating_add(1);
         let at_once = env.cfg.delayed_ack.is_zero();
-        if at_once || joined > 0 || self.unacked_segments >= 2 || self.rcvbuf.buffered_ooo() > 0 {
+        if at_once || joined > 0 || self.flight.unacked_segments >= 2 || self.flight.rcvbuf.buffered_ooo() > 0
+        {
             self.flags.set(ConnFlags::ACK_NOW);
-        } else if self.ack_at == Time::NEVER {
-            self.ack_at = env.now + env.cfg.delayed_ack;
+        } else if self.flight.ack_at == Time::NEVER {
+            self.flight.ack_at = env.now + env.cfg.delayed_ack;
         }
     }
 
@@ -579,16 +604,10 @@ impl Conn {
 
     /// Counts bytes that a lingering close discards; beyond the limit the patience ends with a RST.
     pub fn discard(&mut self, env: &mut Env<'_>, n: usize) {
-        self.account.discarded = self.account.discarded.saturating_add(n as u32);
-        if self.account.discarded > env.cfg.limits(self.service).linger_bytes {
+        self.flight.discarded = self.flight.discarded.saturating_add(n as u32);
+        if self.flight.discarded > env.cfg.limits(self.service).linger_bytes {
             self.set_first(First::Us);
             self.reset(env, Cause::LingerLimit);
         }
-    }
-
-    /// Whether what arrives is read and discarded.
-    #[must_use]
-    pub const fn lingers(&self) -> bool {
-        self.flags.has(ConnFlags::LINGER)
     }
 }

@@ -4,9 +4,9 @@
 //! an ISN above the old one for as long as the clock has moved on faster than data did, and nothing is stored.
 
 use crate::time::Time;
+use crate::wire::pair::{Pair, Pair4, Pair6};
 use crate::wire::{SeqNum, Tuple};
 use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
 
 /// The secret of a process. All workers share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +34,12 @@ impl Secret {
     }
 
     fn hash(&self, t: &Tuple) -> u64 {
-        let mut h = SipHasher13::new_with_keys(self.k0, self.k1);
-        h.write(t.local.addr.octets());
-        h.write(t.remote.addr.octets());
-        h.write_u32(u32::from(t.local.port) << 16 | u32::from(t.remote.port));
-        h.finish()
+        let hasher = SipHasher13::new_with_keys(self.k0, self.k1);
+        if t.is_v4() {
+            hasher.hash(Pair4::of(t).bytes().as_ref())
+        } else {
+            hasher.hash(Pair6::of(t).bytes().as_ref())
+        }
     }
 
     /// The ISN for a new connection: the hash plus a clock of 4-microsecond ticks.

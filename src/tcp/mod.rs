@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Three records, by life: [`syn_rcvd::SynRcvd`] (half open), [`conn::Conn`] (synchronized, and what was opened from
-//! here), [`time_wait::TimeWait`]. [`state`] holds the one transition table. Section numbers without a name are
+//! here; with a [`flight::Flight`] and its name, while it is at work, a [`conn::Live`]), [`time_wait::TimeWait`]. [`state`] holds the one transition table. Section numbers without a name are
 //! RFC 9293's.
 
 mod audit;
@@ -18,9 +18,13 @@ pub mod congestion;
 pub mod conn;
 mod conn_flags;
 pub mod ecn;
+pub mod flight;
 pub mod input;
+pub mod insight;
 pub mod isn;
+mod live;
 pub mod output;
+mod packed;
 pub mod path;
 pub mod record;
 pub(crate) mod recovery;

@@ -1,12 +1,12 @@
 //! What a connection has to say now, one segment at a time (RFC 9293 §3.8, §3.7.4, RFC 5681, RFC 7323).
 //!
-//! [`Conn::next_segment`] is asked until it answers `None`. It assumes that what it returns is sent: the caller makes
+//! [`Live::next_segment`] is asked until it answers `None`. It assumes that what it returns is sent: the caller makes
 //! sure of a frame before it asks. Payload is named by its place in the send buffer; the caller copies it straight
-//! into the frame ([`Conn::copy_payload`]).
+//! into the frame ([`Live::copy_payload`]).
 
 use super::chunk::ChunkPool;
 use super::config::TcpConfig;
-use super::conn::{Conn, ConnFlags, Env};
+use super::conn::{ConnFlags, Env, Live};
 use super::ecn::SETUP;
 use super::state::State;
 use crate::time::Time;
@@ -90,7 +90,7 @@ struct Piece {
     again: Option<Retransmission>,
 }
 
-impl Conn {
+impl Live<'_> {
     /// The next segment that is due, or `None`.
     pub fn next_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         let mut out = match self.state() {
@@ -103,13 +103,13 @@ impl Conn {
         }?;
         if out.header.flags.ack() {
             self.flags.clear(ConnFlags::ACK_NOW);
-            self.ack_at = Time::NEVER;
-            self.unacked_segments = 0;
-            self.last_ack_sent = self.rcv_nxt;
-            self.twice.1 = self.twice.0;
+            self.flight.ack_at = Time::NEVER;
+            self.flight.unacked_segments = 0;
+            self.flight.last_ack_sent = self.rcv_nxt;
+            self.flight.twice.1 = self.flight.twice.0;
         }
         if out.retransmission.is_some() {
-            self.rtx_ts = self.ts_val(env.now);
+            self.flight.rtx_ts = self.ts_val(env.now);
         }
         self.mark(&mut out);
         Some(out)
@@ -119,7 +119,7 @@ impl Conn {
     #[must_use]
     pub fn copy_payload(&self, pool: &ChunkPool, out: &Outgoing, into: &mut [u8]) -> usize {
         let n = out.len.min(into.len());
-        self.sndbuf.copy_out(pool, out.offset, &mut into[..n])
+        self.flight.sndbuf.copy_out(pool, out.offset, &mut into[..n])
     }
 
     fn next_syn(&mut self, env: &Env<'_>) -> Option<Outgoing> {
@@ -127,18 +127,18 @@ impl Conn {
             // A half-open connection may owe a challenge ACK.
             return if self.state() == State::SynReceived { self.next_bare(env) } else { None };
         }
-        let again = self.snd_max.after(self.iss);
-        self.snd_nxt = self.iss + 1;
-        self.snd_max = self.snd_max.max(self.snd_nxt);
+        let again = self.snd_max.after(self.snd_una);
+        self.flight.snd_nxt = self.snd_una + 1;
+        self.snd_max = self.snd_max.max(self.flight.snd_nxt);
         if !again {
-            self.time_from(self.iss, env.now);
-            self.progress_at = env.now;
+            self.time_from(self.snd_una, env.now);
+            self.conn.progress_at.set(env.now);
         }
-        self.rtx_at = env.now + self.rtt.rto();
+        self.conn.rtx_at.set(env.now + self.rtt.rto());
         let syn_ack = self.state() == State::SynReceived;
         let scale = !syn_ack || self.flags.has(ConnFlags::SCALED);
         let header = Header {
-            seq: self.iss,
+            seq: self.snd_una,
             ack: if syn_ack { self.rcv_nxt } else { SeqNum::new(0) },
             flags: match (syn_ack, self.flags.has(ConnFlags::ECN_ASKED)) {
                 (true, _) => Flags::SYN | Flags::ACK,
@@ -147,7 +147,7 @@ impl Conn {
             },
             window: env.cfg.syn_window(self.service),
             options: Options {
-                mss: Some(env.cfg.offered_mss(self.tuple.is_v4())),
+                mss: Some(env.cfg.offered_mss(self.is_v4())),
                 window_scale: scale.then(|| env.cfg.window_scale(self.service)),
                 sack_permitted: !syn_ack || self.flags.has(ConnFlags::SACK),
                 timestamps: (!syn_ack || self.flags.has(ConnFlags::TIMESTAMPS))
@@ -179,19 +179,23 @@ impl Conn {
     /// then, with SACK, what was sent again in vain, and the others, as far as the window lets them out (`NextSeg` rule 1).
     fn next_lost(&mut self, env: &mut Env<'_>, v: &View) -> Option<Outgoing> {
         if self.flags.take(ConnFlags::RETRANSMIT) && self.in_flight() > 0 {
-            let lost_again = self.scoreboard.lost_again(env.pool);
-            let first = || self.scoreboard.next_hole(env.pool, v.base, self.snd_max);
+            let lost_again = self.flight.scoreboard.lost_again(env.pool);
+            let first = || self.flight.scoreboard.next_hole(env.pool, v.base, self.snd_max);
             let hole = lost_again.or_else(first)?;
-            self.rtx_at = env.now + self.rtt.rto();
+            self.conn.rtx_at.set(env.now + self.rtt.rto());
             return self.repair_watched(env, v, hole, u32::MAX);
         }
-        if !self.recovery.by_scoreboard() || self.new_data_first() {
+        if !self.flight.recovery.by_scoreboard() || self.new_data_first() {
             return None;
         }
-        if let Some(hole) = self.scoreboard.lost_again(env.pool) {
+        if let Some(hole) = self.flight.scoreboard.lost_again(env.pool) {
             return self.repair_watched(env, v, hole, self.recovery_room());
         }
-        let hole = self.scoreboard.next_hole(env.pool, self.recovery.high_rxt, self.recovery.lost_edge)?;
+        let hole = self.flight.scoreboard.next_hole(
+            env.pool,
+            self.flight.recovery.high_rxt,
+            self.flight.recovery.lost_edge,
+        )?;
         self.repair_watched(env, v, hole, self.recovery_room())
     }
 
@@ -204,9 +208,9 @@ impl Conn {
         most: u32,
     ) -> Option<Outgoing> {
         let out = self.repair(env, v, hole, most)?;
-        if self.recovery.by_scoreboard() {
+        if self.flight.recovery.by_scoreboard() {
             let end = hole.0 + out.header.seg_len(out.len);
-            self.scoreboard.note_resent(env.pool, hole.0, end, env.now.micros() as u32, self.snd_max);
+            self.flight.scoreboard.note_resent(env.pool, hole.0, end, env.now.micros() as u32, self.snd_max);
         }
         Some(out)
     }
@@ -230,26 +234,26 @@ impl Conn {
     /// With nothing known to be lost and nothing new to send, once a recovery the very last segment, behind which nothing
     /// comes that could prove it lost (`NextSeg` rule 4; rule 3 is the reordering timer's).
     fn next_rescue(&mut self, env: &mut Env<'_>, v: &View) -> Option<Outgoing> {
-        if !self.recovery.by_scoreboard() || self.recovery.rescued {
+        if !self.flight.recovery.by_scoreboard() || self.flight.recovery.rescued {
             return None;
         }
-        let (first, end) = self.scoreboard.last_hole(env.pool, self.snd_una, self.snd_max)?;
-        if end.at_or_before(self.recovery.high_rxt.max(self.recovery.lost_edge)) {
+        let (first, end) = self.flight.scoreboard.last_hole(env.pool, self.snd_una, self.snd_max)?;
+        if end.at_or_before(self.flight.recovery.high_rxt.max(self.flight.recovery.lost_edge)) {
             return None;
         }
-        let high_rxt = self.recovery.high_rxt;
+        let high_rxt = self.flight.recovery.high_rxt;
         let out = self.repair(env, v, (first.max(tail_from(v, end)), end), self.recovery_room())?;
         // A rescue does not move HighRxt (RFC 6675 §4), and proves nothing: the original may be on its way.
-        self.recovery.high_rxt = high_rxt;
-        self.recovery.rescued = true;
+        self.flight.recovery.high_rxt = high_rxt;
+        self.flight.recovery.rescued = true;
         // So that it is known for a probe when it is reported to have come twice.
-        self.recovery.probe_end = end;
+        self.flight.recovery.probe_end = end;
         Some(out)
     }
 
     /// Bytes that recovery by SACK may send now.
     fn recovery_room(&self) -> u32 {
-        self.congestion.window().saturating_sub(self.recovery.pipe)
+        self.flight.congestion.window().saturating_sub(self.flight.recovery.pipe)
     }
 
     /// Sends the beginning of a hole again, if that is at most `most` bytes.
@@ -262,12 +266,12 @@ impl Conn {
             return None;
         }
         self.flags.clear(ConnFlags::TIMING);
-        self.recovery.high_rxt = self.recovery.high_rxt.max(seq + used);
+        self.flight.recovery.high_rxt = self.flight.recovery.high_rxt.max(seq + used);
         self.count_recovery(used);
-        if self.rtx_at == Time::NEVER || seq == self.snd_una {
-            self.rtx_at = env.now + self.rtt.rto();
+        if self.rtx_at.get() == Time::NEVER || seq == self.snd_una {
+            self.conn.rtx_at.set(env.now + self.rtt.rto());
         }
-        let kind = if len == 0 { Retransmission::Fin } else { self.recovery.kind() };
+        let kind = if len == 0 { Retransmission::Fin } else { self.flight.recovery.kind() };
         Some(self.segment(env, v, Piece { seq, len, fin, again: Some(kind) }))
     }
 
@@ -275,20 +279,20 @@ impl Conn {
     /// segment goes out whatever the congestion window and its own size.
     fn next_in_order(&mut self, env: &mut Env<'_>, v: &View, probe: bool) -> Option<Outgoing> {
         let mut hole_end = None;
-        if self.snd_nxt.before(self.snd_max) && !self.scoreboard.is_empty() {
-            let hole = self.scoreboard.next_hole(env.pool, self.snd_nxt, self.snd_max);
-            self.snd_nxt = hole.map_or(self.snd_max, |h| h.0);
+        if self.flight.snd_nxt.before(self.snd_max) && !self.flight.scoreboard.is_empty() {
+            let hole = self.flight.scoreboard.next_hole(env.pool, self.flight.snd_nxt, self.snd_max);
+            self.flight.snd_nxt = hole.map_or(self.snd_max, |h| h.0);
             hole_end = hole.map(|h| h.1);
         }
-        if self.snd_nxt.after(v.end) {
+        if self.flight.snd_nxt.after(v.end) {
             self.flags.clear(ConnFlags::LIMITED);
             return None;
         }
         let first = self.in_flight() == 0;
-        let offset = self.snd_nxt - v.base;
-        let unsent = self.sndbuf.len() - offset as usize;
-        if first && unsent > 0 && env.now.since(self.progress_at) > self.rtt.rto() {
-            self.congestion.restart();
+        let offset = self.flight.snd_nxt - v.base;
+        let unsent = self.flight.sndbuf.len() - offset as usize;
+        if first && unsent > 0 && env.now.since(self.progress_at.get()) > self.rtt.rto() {
+            self.flight.congestion.restart();
         }
         let room = if probe { v.room as u32 } else { 0 };
         let may = self.congestion_window().saturating_sub(self.outstanding(env, offset)).max(room);
@@ -297,7 +301,8 @@ impl Conn {
             // The peer took back window that it had offered: what was sent into it is its probe (§3.8.6).
             usable = usable.max((self.snd_max - v.base) as usize);
         }
-        let here = hole_end.map_or(unsent, |e| unsent.min(e.min(v.end).bytes_since(self.snd_nxt) as usize));
+        let here =
+            hole_end.map_or(unsent, |e| unsent.min(e.min(v.end).bytes_since(self.flight.snd_nxt) as usize));
         let len = here.min(usable).min(v.room);
         let fin = v.fin_due && len == unsent && hole_end.is_none_or(|e| e.after(v.end));
         let closes_hole = hole_end.is_some() && len == here && len > 0;
@@ -313,22 +318,22 @@ impl Conn {
             return None;
         }
         self.flags.clear(ConnFlags::FORCE);
-        let seq = self.snd_nxt;
+        let seq = self.flight.snd_nxt;
         let new_end = seq + len as u32 + u32::from(fin);
         let again = seq.before(self.snd_max);
         let kind = if len == 0 { Retransmission::Fin } else { Retransmission::DataTimeout };
         // A timer that runs with nothing in flight is the persist timer's.
         if !again {
             if first {
-                self.progress_at = env.now;
+                self.conn.progress_at.set(env.now);
             }
             self.time_from(seq, env.now);
         }
-        self.snd_nxt = new_end;
+        self.flight.snd_nxt = new_end;
         self.snd_max = self.snd_max.max(new_end);
         self.count_recovery(new_end - seq);
-        if self.rtx_at == Time::NEVER || again || first {
-            self.rtx_at = env.now + self.rtt.rto();
+        if self.rtx_at.get() == Time::NEVER || again || first {
+            self.conn.rtx_at.set(env.now + self.rtt.rto());
         }
         if !again && self.may_probe() {
             self.arm_probe(env.now);
@@ -339,7 +344,7 @@ impl Conn {
     /// Whether the congestion window is what holds the sender back: it had more to send, or it is still doubling and at
     /// least half of it is in use. Only then does an acknowledgment say that the window could be larger.
     pub(super) fn window_limited(&self) -> bool {
-        let c = &self.congestion;
+        let c = &self.flight.congestion;
         self.flags.has(ConnFlags::LIMITED) || (c.in_slow_start() && self.in_flight() >= c.window() / 2)
     }
 
@@ -361,11 +366,11 @@ impl Conn {
         if fin {
             flags = flags | Flags::FIN;
         }
-        if len > 0 && offset + len == self.sndbuf.len() {
+        if len > 0 && offset + len == self.flight.sndbuf.len() {
             flags = flags | Flags::PSH;
         }
         if retransmission.is_some() && fin {
-            self.account.fin_retransmissions += 1;
+            self.fin_retransmissions = self.fin_retransmissions.saturating_add(1);
         }
         // LAST_ACK too: the service may send its last words and close in one call.
         if len > 0 && retransmission.is_none() && matches!(self.state(), State::CloseWait | State::LastAck) {
@@ -412,14 +417,15 @@ impl Conn {
         if self.flags.has(ConnFlags::TIMESTAMPS) {
             o.timestamps = Some(Timestamps { val: self.ts_val(env.now), ecr: self.ts_recent });
         }
-        let twice = self.twice.1.after(self.twice.0).then_some(self.twice);
-        if self.flags.has(ConnFlags::SACK) && (twice.is_some() || self.rcvbuf.buffered_ooo() > 0) {
+        let twice = self.flight.twice.1.after(self.flight.twice.0).then_some(self.flight.twice);
+        if self.flags.has(ConnFlags::SACK) && (twice.is_some() || self.flight.rcvbuf.buffered_ooo() > 0) {
             let most = if o.timestamps.is_some() { MAX_SACK_BLOCKS - 1 } else { MAX_SACK_BLOCKS };
             // What came twice (RFC 2883 §4), then the range with the segment that triggered this ACK (RFC 2018 §4).
-            let latest =
-                |r: &(SeqNum, SeqNum)| r.0.at_or_before(self.sack_latest) && r.1.after(self.sack_latest);
-            let first = self.rcvbuf.ranges(env.pool).find(latest);
-            let others = self.rcvbuf.ranges(env.pool).filter(|r| !latest(r));
+            let latest = |r: &(SeqNum, SeqNum)| {
+                r.0.at_or_before(self.flight.sack_latest) && r.1.after(self.flight.sack_latest)
+            };
+            let first = self.flight.rcvbuf.ranges(env.pool).find(latest);
+            let others = self.flight.rcvbuf.ranges(env.pool).filter(|r| !latest(r));
             for (slot, range) in
                 o.sack.iter_mut().zip(twice.into_iter().chain(first).chain(others)).take(most)
             {
@@ -440,7 +446,7 @@ impl Conn {
         if !self.flags.has(ConnFlags::TIMING) {
             self.flags.set(ConnFlags::TIMING);
             self.timed_seq = seq;
-            self.timed_at = now;
+            self.timed_us = now.micros() as u32;
         }
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Two things lower the segment size: a router that says so, quoting a segment in flight, and silence, when full
 //! segments time out again and again where smaller ones may pass (RFC 4821 §7.7, without its search). Either is
-//! forgotten after ten minutes, when the negotiated size is tried again. What was in flight is then sent again at once
+//! forgotten after ten minutes, when the negotiated size is tried again. A path that loses small segments too gets its
+//! full ones back before: then it was not the size. What was in flight is then sent again at once
 //! in the new size; the window stays, for a segment that was too large says nothing of congestion (RFC 1191 §6.5).
 //!
 //! What is learnt holds for the connection alone: there is no cache of paths that a forgery could poison for others.
 
-use super::conn::{Conn, Env};
+use super::conn::{Env, Live};
 use super::record::{Cause, ClosePath};
 use super::recovery::Undo;
 use super::state::{Event, State};
@@ -34,22 +35,58 @@ const BLACK_HOLE_STEPS: [u16; 3] = [V6_FLOOR, 1024, V4_FLOOR];
 /// Timeouts of one full segment from which each takes a step down: R1 of RFC 9293 §3.8.3, from which on the path itself
 /// is in doubt. Fewer: lost segments make all later ones smaller; more: the connection stands still for longer.
 const BLACK_HOLE_TIMEOUTS: u8 = 3;
+/// Losses of smaller segments after which full ones are tried again: so many at first, twice as many each time the full ones
+/// fall silent again, at most [`MOST_ACQUITTALS`]. Lower: a path that swallows full segments and loses some of the small ones
+/// stands still for three timeouts more often; higher: a path that loses a tenth of whatever is sent carries small segments
+/// for longer.
+const ACQUITTALS: u8 = 1;
+const MOST_ACQUITTALS: u8 = 8;
 /// Options beside the payload that the packet of a quoted segment can have had, in bytes.
 const MOST_OPTIONS: u32 = 40;
 
-impl Conn {
-    /// Largest payload plus options of a segment now.
-    #[must_use]
-    pub const fn mss(&self) -> u16 {
-        self.mss
+/// Whether the size of segments was lowered because of silence, and what speaks for the path since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Suspicion {
+    /// It was.
+    holds: bool,
+    /// Timeouts of smaller segments since, each after something had been acknowledged.
+    small_losses: u8,
+    /// So many of them show that size is not the matter.
+    enough: u8,
+}
+
+impl Suspicion {
+    /// Nothing speaks against the path.
+    pub(super) const NONE: Self = Self { holds: false, small_losses: 0, enough: ACQUITTALS };
+
+    /// The size is lowered.
+    fn raise(&mut self) {
+        (self.holds, self.small_losses) = (true, 0);
     }
 
+    /// The size is what was agreed on again.
+    fn drop(&mut self) {
+        self.holds = false;
+    }
+
+    /// A smaller segment was lost. Returns whether it was not the size.
+    fn small_loss(&mut self) -> bool {
+        self.small_losses += 1;
+        if self.small_losses < self.enough {
+            return false;
+        }
+        self.enough = self.enough.saturating_mul(2).min(MOST_ACQUITTALS);
+        true
+    }
+}
+
+impl Live<'_> {
     fn headers(&self) -> u16 {
-        if self.tuple.is_v4() { 40 } else { 60 }
+        if self.is_v4() { 40 } else { 60 }
     }
 
     fn floor(&self) -> u16 {
-        if self.tuple.is_v4() { V4_FLOOR } else { V6_FLOOR }
+        if self.is_v4() { V4_FLOOR } else { V6_FLOOR }
     }
 
     /// A router could not pass on the segment at `seq`, which is in flight; `mtu` is what it says its next link takes, 0
@@ -62,9 +99,9 @@ impl Conn {
         }
         let size = self.mss + self.headers();
         let mtu = match u16::try_from(mtu) {
-            Ok(0) if self.tuple.is_v4() => PLATEAUS.iter().copied().find(|&p| p < size).unwrap_or(size),
-            Ok(m) if self.tuple.is_v4() && u32::from(m) < V4_LEAST => return false,
-            Ok(m) if !self.tuple.is_v4() && m < V6_FLOOR => return false,
+            Ok(0) if self.is_v4() => PLATEAUS.iter().copied().find(|&p| p < size).unwrap_or(size),
+            Ok(m) if self.is_v4() && u32::from(m) < V4_LEAST => return false,
+            Ok(m) if !self.is_v4() && m < V6_FLOOR => return false,
             Ok(m) => m.max(self.floor()),
             Err(_) => return false,
         };
@@ -73,6 +110,8 @@ impl Conn {
         if mtu >= size || largest <= u32::from(mtu) {
             return false;
         }
+        // Now the size is known, not guessed.
+        self.flight.suspicion.drop();
         self.shrink(env, mtu);
         true
     }
@@ -80,11 +119,15 @@ impl Conn {
     /// The first segment timed out. When it was full, and this is not the first time, the path may swallow its size in
     /// silence: the next smaller one is tried.
     pub(super) fn suspect_black_hole(&mut self, env: &mut Env<'_>) {
+        if self.flight.suspicion.holds && self.rtt.timeouts() == 1 && self.flight.suspicion.small_loss() {
+            self.try_larger();
+            return;
+        }
         let size = self.mss + self.headers();
         // Timestamps may take 12 of it.
-        let full = self.sndbuf.len().min(self.in_flight() as usize) + 12 >= usize::from(self.mss);
+        let full = self.flight.sndbuf.len().min(self.in_flight() as usize) + 12 >= usize::from(self.mss);
         // Who closes the window answers; who agreed on no more than what every IPv6 link carries knows of a narrow one.
-        let suspicious = self.snd_wnd > 0 && self.mss_agreed + self.headers() > V6_FLOOR;
+        let suspicious = self.snd_wnd > 0 && self.flight.mss_agreed + self.headers() > V6_FLOOR;
         if !full || !suspicious || self.rtt.timeouts() < BLACK_HOLE_TIMEOUTS {
             return;
         }
@@ -92,23 +135,25 @@ impl Conn {
         // A step of a few bytes would try nothing.
         if let Some(step) = BLACK_HOLE_STEPS.into_iter().find(|&s| s <= size - size / 8 && s >= floor) {
             self.shrink(env, step);
+            self.flight.suspicion.raise();
         }
     }
 
     /// Segments of packets of `mtu` bytes from now on, and everything in flight again.
     fn shrink(&mut self, env: &mut Env<'_>, mtu: u16) {
         self.mss = mtu.saturating_sub(self.headers()).max(super::config::MIN_MSS).min(self.mss);
-        self.raise_at = env.now + RAISE_AFTER;
-        self.congestion.set_mss(self.mss);
+        self.flight.raise_at = env.now + RAISE_AFTER;
+        self.flight.congestion.set_mss(self.mss);
         // What is sent again for its size is no loss, and its duplicates mean none.
         self.lose_all(env, Undo::default());
     }
 
-    /// Ten minutes have passed: the negotiated size is tried again.
+    /// Ten minutes have passed, or it was not the size: what was agreed on is tried again.
     pub(super) fn try_larger(&mut self) {
-        self.raise_at = Time::NEVER;
-        self.mss = self.mss_agreed;
-        self.congestion.set_mss(self.mss);
+        self.flight.suspicion.drop();
+        self.flight.raise_at = Time::NEVER;
+        self.mss = self.flight.mss_agreed;
+        self.flight.congestion.set_mss(self.mss);
     }
 
     /// A hard ICMP error about our SYN: nobody is there. It ends an attempt to open, as RFC 1122 §4.2.3.9 has it; a

@@ -3,6 +3,7 @@
 //! One is made for every connection that was opened, when it enters `TIME_WAIT` or `CLOSED`. It is what the service
 //! is told, what the close metrics are made of, and what answers "who closed, and why?".
 
+use super::packed::Span;
 use super::state::State;
 use crate::time::Time;
 use crate::wire::Tuple;
@@ -113,11 +114,13 @@ pub enum Cause {
     Refused,
     /// The peer answered but took nothing of what waited for it, for the listener's limit.
     ZeroWindow,
+    /// An operator closed or aborted it.
+    Operator,
 }
 
 impl Cause {
     /// All causes in counter order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Peer,
         Self::Service,
         Self::Idle,
@@ -132,6 +135,7 @@ impl Cause {
         Self::Abort,
         Self::Refused,
         Self::ZeroWindow,
+        Self::Operator,
     ];
     /// The value of the `cause` label.
     #[must_use]
@@ -151,6 +155,7 @@ impl Cause {
             Self::Abort => "abort",
             Self::Refused => "refused",
             Self::ZeroWindow => "zero_window",
+            Self::Operator => "operator",
         }
     }
 }
@@ -178,25 +183,73 @@ impl ClosingTimes {
     }
 }
 
-/// The same in microseconds, as a live connection keeps it: a `Duration` takes twice the room.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ClosingMicros {
-    fin_wait_1: u64,
-    fin_wait_2: u64,
-    close_wait: u64,
-    closing: u64,
-    last_ack: u64,
+/// What is known so far of how a connection ends, as a live one keeps it: who was first, the cause, and what ended it if
+/// it was not the close itself. Four bits each, 0 for nothing and else its number and one.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ending(u16);
+
+const _: () = assert!(First::ALL.len() < 16 && Cause::ALL.len() < 16 && ClosePath::ALL.len() < 16);
+
+impl Ending {
+    const FIRST: u16 = 0;
+    const CAUSE: u16 = 4;
+    const PATH: u16 = 8;
+
+    fn part<T: Copy>(self, at: u16, all: &[T]) -> Option<T> {
+        let number = usize::from(self.0 >> at & 0xf).checked_sub(1)?;
+        all.get(number).copied()
+    }
+
+    fn put(&mut self, at: u16, number: u8) {
+        self.0 = self.0 & !(0xf << at) | (u16::from(number) + 1) << at;
+    }
+
+    /// Who was first.
+    pub(super) fn first(self) -> Option<First> {
+        self.part(Self::FIRST, &First::ALL)
+    }
+    /// The cause.
+    pub(super) fn cause(self) -> Option<Cause> {
+        self.part(Self::CAUSE, &Cause::ALL)
+    }
+    /// What ended it: a RST or a limit; decides the path.
+    pub(super) fn path(self) -> Option<ClosePath> {
+        self.part(Self::PATH, &ClosePath::ALL)
+    }
+    /// This one was first.
+    pub(super) fn set_first(&mut self, first: First) {
+        self.put(Self::FIRST, first as u8);
+    }
+    /// This is the cause.
+    pub(super) fn set_cause(&mut self, cause: Cause) {
+        self.put(Self::CAUSE, cause as u8);
+    }
+    /// This ended it.
+    pub(super) fn set_path(&mut self, path: ClosePath) {
+        self.put(Self::PATH, path as u8);
+    }
 }
 
-impl ClosingMicros {
+impl std::fmt::Debug for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", (self.first(), self.cause(), self.path()))
+    }
+}
+
+/// Time spent in closing states, as a live connection keeps it. There are two at most, one after the other: `FIN_WAIT_1`
+/// or `CLOSE_WAIT`, and then `FIN_WAIT_2`, `CLOSING` or `LAST_ACK`; which, the connection knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClosingSpans {
+    first: Span,
+    second: Span,
+}
+
+impl ClosingSpans {
     /// So long was spent in a state; only the closing ones count.
     pub(super) fn add(&mut self, state: State, spent: Duration) {
         let of_state = match state {
-            State::FinWait1 => &mut self.fin_wait_1,
-            State::FinWait2 => &mut self.fin_wait_2,
-            State::CloseWait => &mut self.close_wait,
-            State::Closing => &mut self.closing,
-            State::LastAck => &mut self.last_ack,
+            State::FinWait1 | State::CloseWait => &mut self.first,
+            State::FinWait2 | State::Closing | State::LastAck => &mut self.second,
             State::Closed
             | State::Listen
             | State::SynSent
@@ -204,18 +257,22 @@ impl ClosingMicros {
             | State::Established
             | State::TimeWait => return,
         };
-        *of_state = of_state.saturating_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
+        of_state.add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// As the close record shows it.
-    pub(super) fn times(&self) -> ClosingTimes {
-        ClosingTimes {
-            fin_wait_1: Duration::from_micros(self.fin_wait_1),
-            fin_wait_2: Duration::from_micros(self.fin_wait_2),
-            close_wait: Duration::from_micros(self.close_wait),
-            closing: Duration::from_micros(self.closing),
-            last_ack: Duration::from_micros(self.last_ack),
+    /// As the close record shows it, of a connection whose peer closed first (`passive`), or whose FINs crossed.
+    pub(super) fn times(self, passive: bool, crossed: bool) -> ClosingTimes {
+        let (first, second) =
+            (Duration::from_micros(self.first.micros()), Duration::from_micros(self.second.micros()));
+        let mut times = ClosingTimes::default();
+        if passive {
+            (times.close_wait, times.last_ack) = (first, second);
+        } else if crossed {
+            (times.fin_wait_1, times.closing) = (first, second);
+        } else {
+            (times.fin_wait_1, times.fin_wait_2) = (first, second);
         }
+        times
     }
 }
 
@@ -248,4 +305,26 @@ pub struct CloseRecord {
     pub bytes_out: u64,
     /// Whether the record leaves a `TIME_WAIT` behind.
     pub time_wait: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_gives_back_what_was_put_into_it() {
+        for path in ClosePath::ALL {
+            for first in First::ALL {
+                for cause in Cause::ALL {
+                    let mut e = Ending::default();
+                    assert_eq!((e.first(), e.cause(), e.path()), (None, None, None));
+                    e.set_cause(Cause::ZeroWindow);
+                    e.set_path(path);
+                    e.set_first(first);
+                    e.set_cause(cause);
+                    assert_eq!((e.first(), e.cause(), e.path()), (Some(first), Some(cause), Some(path)));
+                }
+            }
+        }
+    }
 }

@@ -113,6 +113,12 @@ impl Rtt {
         Duration::from_micros(u64::from(self.least_us.min(self.srtt_us)))
     }
 
+    /// Timeouts since there was a sample.
+    #[must_use]
+    pub fn backoffs(&self) -> u8 {
+        self.backoff
+    }
+
     /// Smoothed round-trip time; zero before the first sample.
     #[must_use]
     pub fn srtt(&self) -> Duration {

@@ -69,6 +69,12 @@ impl Scoreboard {
         self.count == 0
     }
 
+    /// Whether nothing at all is noted, so that it owns no chunk.
+    #[must_use]
+    pub const fn is_blank(&self) -> bool {
+        self.chunk == NONE
+    }
+
     /// Bytes noted in all.
     #[must_use]
     pub const fn bytes(&self) -> u32 {

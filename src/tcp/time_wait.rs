@@ -3,7 +3,7 @@
 //! It keeps what a late segment must be judged by, no more: the window is a constant, the timestamp offset comes from
 //! the keyed hash, the link layer from the segment that is answered.
 
-use super::conn::Conn;
+use super::conn::Live;
 use super::isn::{Secret, ts_val};
 use crate::time::Time;
 use crate::wire::tcp::Timestamps;
@@ -80,9 +80,9 @@ pub enum WaitVerdict {
 impl TimeWait {
     /// What remains of a connection that entered the state.
     #[must_use]
-    pub fn new(c: &Conn) -> Self {
+    pub fn new(c: &Live<'_>) -> Self {
         Self {
-            tuple: c.tuple,
+            tuple: c.tuple(),
             snd_nxt: c.snd_max(),
             rcv_nxt: c.rcv_nxt(),
             ts_recent: c.ts_recent(),

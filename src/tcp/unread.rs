@@ -10,7 +10,7 @@
 //! of the end, and only then told that the connection is closed. Towards the peer it is in `TIME_WAIT` (or, after a
 //! passive close, at its end) all the while: a late segment is judged by the same rules as by the small record.
 
-use super::conn::{Conn, ConnFlags, Env};
+use super::conn::{ConnFlags, Env, Live};
 use super::input::{Delivery, Verdict};
 use super::record::Cause;
 use super::state::{Event, State};
@@ -18,7 +18,7 @@ use super::time_wait::{TimeWait, WaitVerdict};
 use crate::drop::DropReason;
 use crate::wire::Header;
 
-impl Conn {
+impl Live<'_> {
     /// Whether both sides have closed and heard of it: nothing is left to end.
     #[must_use]
     pub fn closing_done(&self) -> bool {
@@ -56,7 +56,7 @@ impl Conn {
     /// Nobody will read what is left: of an end that both sides agreed on, only that remains to be said.
     pub(super) fn stop_reading(&mut self, cause: Cause) {
         if self.held_by_reader() {
-            self.account.cause = Some(cause);
+            self.conn.ending.set_cause(cause);
         }
         self.flags.set(ConnFlags::READ_CLOSED);
     }
@@ -75,7 +75,7 @@ impl Conn {
         match TimeWait::new(self).on_segment(h, payload) {
             WaitVerdict::AckAndRestart => {
                 self.event(Event::Fin, env);
-                self.account.state_since = env.now;
+                self.conn.state_since.set(env.now);
                 self.flags.set(ConnFlags::ACK_NOW);
                 Ok(Delivery::default())
             }

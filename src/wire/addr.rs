@@ -23,6 +23,7 @@ const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 impl Addr {
     /// From the 4 bytes of an IPv4 header.
     #[must_use]
+    #[inline]
     pub fn v4(octets: [u8; 4]) -> Self {
         let mut a = [0; 16];
         a[..12].copy_from_slice(&MAPPED);
@@ -36,11 +37,14 @@ impl Addr {
     }
     /// The 4 bytes, if it is an IPv4 address.
     #[must_use]
+    #[inline]
     pub fn as_v4(&self) -> Option<[u8; 4]> {
-        self.0.strip_prefix(&MAPPED).and_then(|r| r.try_into().ok())
+        let [.., o0, o1, o2, o3] = self.0;
+        self.is_v4().then_some([o0, o1, o2, o3])
     }
     /// Whether it is an IPv4 address.
     #[must_use]
+    #[inline]
     pub fn is_v4(&self) -> bool {
         self.0[..12] == MAPPED
     }
@@ -60,10 +64,11 @@ impl Addr {
     /// Whether a TCP connection can have this address as an end: not unspecified, multicast or the limited
     /// broadcast.
     #[must_use]
+    #[inline]
     pub fn is_unicast(&self) -> bool {
-        match self.to_ip() {
-            IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast()),
-            IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast()),
+        match self.as_v4() {
+            Some(a) => a != [0; 4] && a != [0xff; 4] && a[0] >> 4 != 0xe,
+            None => self.0 != [0; 16] && self.0[0] != 0xff,
         }
     }
 }
@@ -141,6 +146,7 @@ pub struct Tuple {
 impl Tuple {
     /// Whether the connection runs over IPv4.
     #[must_use]
+    #[inline]
     pub fn is_v4(&self) -> bool {
         self.remote.addr.is_v4()
     }

@@ -32,6 +32,7 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds bytes that begin at an even offset of what is summed. An odd length counts as if a zero byte
     /// followed, so it is right for the last part only.
+    #[inline]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
         let mut acc = 0u64;
         let (words, tail) = bytes.as_chunks::<8>();
@@ -40,27 +41,35 @@ impl Sum {
             let w = u64::from_ne_bytes(*word);
             acc += (w & 0xffff_ffff) + (w >> 32);
         }
-        let mut last = [0u8; 8];
-        for (to, from) in last.iter_mut().zip(tail) {
-            *to = *from;
+        // Headers are whole words, so mostly half a word is left or nothing.
+        let (half, tail) =
+            tail.split_first_chunk::<4>().map_or((0, tail), |(h, t)| (u32::from_ne_bytes(*h), t));
+        acc += u64::from(half);
+        if !tail.is_empty() {
+            let mut last = [0u8; 4];
+            for (to, from) in last.iter_mut().zip(tail) {
+                *to = *from;
+            }
+            acc += u64::from(u32::from_ne_bytes(last));
         }
-        let w = u64::from_ne_bytes(last);
-        acc += (w & 0xffff_ffff) + (w >> 32);
         Self(self.0 + (acc & 0xffff_ffff) + (acc >> 32))
     }
 
     /// Adds a 16-bit field given in host order.
+    #[inline]
     pub const fn add_u16(self, value: u16) -> Self {
         Self(self.0 + value.to_be() as u64)
     }
 
     /// Adds a 32-bit field given in host order.
+    #[inline]
     pub const fn add_u32(self, value: u32) -> Self {
         Self(self.0 + value.to_be() as u64)
     }
 
     /// The sum folded to 16 bits, in host order, not complemented. Zero only when everything summed was zero.
     #[must_use]
+    #[inline]
     pub const fn fold(self) -> u16 {
         let mut v = self.0;
         while v >> 16 != 0 {
@@ -71,18 +80,21 @@ impl Sum {
 
     /// The checksum field's value in host order: the complement of the folded sum.
     #[must_use]
+    #[inline]
     pub const fn finish(self) -> u16 {
         !self.fold()
     }
 
     /// Whether a sum over data that includes its checksum field says that the data is whole.
     #[must_use]
+    #[inline]
     pub const fn is_whole(self) -> bool {
         self.fold() == 0xffff
     }
 }
 
 /// The sum of one run of bytes.
+#[inline]
 pub fn sum(bytes: &[u8]) -> Sum {
     Sum::default().add_bytes(bytes)
 }
@@ -91,6 +103,7 @@ pub fn sum(bytes: &[u8]) -> Sum {
 ///
 /// `len` is the upper-layer packet's length in bytes: TCP header, options and payload. Both families give the
 /// same sum for the same length below 65,536, as zero bytes add nothing.
+#[inline]
 pub fn pseudo(src: &Addr, dst: &Addr, protocol: u8, len: u32) -> Sum {
     let ends = match (src.as_v4(), dst.as_v4()) {
         (Some(s), Some(d)) => Sum::default().add_u32(u32::from_be_bytes(s)).add_u32(u32::from_be_bytes(d)),
@@ -106,6 +119,7 @@ pub fn pseudo(src: &Addr, dst: &Addr, protocol: u8, len: u32) -> Sum {
 /// the length of TCP header, options and payload. Software segmentation keeps that true for each segment it cuts
 /// (`net/ipv4/tcp_offload.c`). The sum holds the protocol number and so is never zero: no second form to accept.
 #[must_use]
+#[inline]
 pub(crate) fn tcp_ok(policy: Checksums, src: &Addr, dst: &Addr, segment: &[u8], field: u16) -> bool {
     let head = pseudo(src, dst, PROTO_TCP, segment.len() as u32);
     let unfinished = policy == Checksums::AcceptUnfinished && head.fold() == field;

@@ -1,16 +1,34 @@
 //! Headers to bytes: [`Emit`].
 //!
-//! The payload lies in the buffer first; the headers are built as values, summed, and written before it. Nothing is
-//! read back from where the headers go, so the buffer may be the very frame that is being answered.
+//! The payload lies in the buffer first; the headers are built as words, summed, and written before it. Nothing is
+//! read back from where the headers go, so the buffer may be the very frame that is being answered, and no load waits for
+//! the stores of a moment ago.
 
-use super::checksum::{PROTO_TCP, pseudo, sum};
+use super::checksum::{PROTO_TCP, Sum, pseudo};
 use super::ethernet::{EthernetHeader, HEADER_LEN as ETHERNET_LEN, TAG_LEN, VlanTag};
-use super::ipv4::{DONT_FRAGMENT, Ipv4Header};
+use super::ipv4::DONT_FRAGMENT;
 use super::ipv6::Ipv6Header;
-use super::options::{self, options_len};
-use super::parse::{TCP_HEADER_LEN, TcpHeader};
+use super::options::{self, MAX_OPTION_WORDS, options_len};
+use super::parse::TCP_HEADER_LEN;
 use super::{Header, L2, Tuple, ipv4, ipv6};
 use zerocopy::IntoBytes;
+
+/// Words of the fixed TCP header.
+const HEADER_WORDS: usize = TCP_HEADER_LEN / 4;
+
+/// Adds words in host order.
+#[inline]
+fn add_words(sum: Sum, words: &[u32]) -> Sum {
+    words.iter().fold(sum, |sum, &w| sum.add_u32(w))
+}
+
+/// Writes words in network order, as far as there is room.
+#[inline]
+fn put_words(words: &[u32], to: &mut [u8]) {
+    for (to, word) in to.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *to = word.to_be_bytes();
+    }
+}
 
 /// A segment to be written. The family is that of the tuple's addresses.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +75,11 @@ impl Emit<'_> {
         if self.tuple.local.addr.is_v4() != self.tuple.remote.addr.is_v4() {
             return None;
         }
-        let (option_bytes, options_len) = options::write(&self.header.options);
-        let option_bytes = option_bytes.get(..options_len)?;
-        let tcp_len = payload_len.checked_add(TCP_HEADER_LEN + options_len)?;
+        let mut words = [0; HEADER_WORDS + MAX_OPTION_WORDS];
+        let (fixed, option_words) = words.split_first_chunk_mut::<HEADER_WORDS>()?;
+        let options = options::words(&self.header.options, option_words.first_chunk_mut()?);
+        let header_len = TCP_HEADER_LEN + 4 * options;
+        let tcp_len = payload_len.checked_add(header_len)?;
         let ip_len = u16::try_from(self.ip_len().checked_add(tcp_len)?).ok()?;
         let frame_len = self.link_len() + usize::from(ip_len);
         let frame = buf.get_mut(..frame_len)?;
@@ -67,54 +87,43 @@ impl Emit<'_> {
         let (link, head) = head.split_at_mut_checked(self.link_len())?;
         let (ip, tcp) = head.split_at_mut_checked(self.ip_len())?;
 
-        let header = self.tcp_header(option_bytes, payload, tcp_len as u16);
-        header.write_to_prefix(tcp).ok()?;
-        option_bytes.write_to_suffix(tcp).ok()?;
+        self.tcp_header(fixed, header_len);
+        let words = words.get_mut(..HEADER_WORDS + options)?;
+        let (src, dst) = (&self.tuple.local.addr, &self.tuple.remote.addr);
+        let total = add_words(pseudo(src, dst, PROTO_TCP, tcp_len as u32), words).add_bytes(payload);
+        words[HEADER_WORDS - 1] = u32::from(total.finish()) << 16;
+        put_words(words, tcp);
         self.write_ip(ip, tcp_len as u16)?;
         self.write_link(link)?;
         Some(frame_len)
     }
 
-    /// The fixed TCP header with its checksum over everything.
-    fn tcp_header(&self, option_bytes: &[u8], payload: &[u8], tcp_len: u16) -> TcpHeader {
-        let mut tcp = TcpHeader {
-            src_port: self.tuple.local.port.into(),
-            dst_port: self.tuple.remote.port.into(),
-            seq: self.header.seq.raw().into(),
-            ack: self.header.ack.raw().into(),
-            offset: (((TCP_HEADER_LEN + option_bytes.len()) / 4) << 4) as u8,
-            flags: self.header.flags.bits(),
-            window: self.header.window.into(),
-            checksum: 0.into(),
-            urgent: 0.into(),
-        };
-        let (src, dst) = (&self.tuple.local.addr, &self.tuple.remote.addr);
-        // Header and options are whole words, so every part begins at an even offset.
-        let total = pseudo(src, dst, PROTO_TCP, u32::from(tcp_len))
-            .add_bytes(tcp.as_bytes())
-            .add_bytes(option_bytes)
-            .add_bytes(payload);
-        tcp.checksum = total.finish().into();
-        tcp
+    /// The fixed TCP header (RFC 9293 §3.1), its checksum still zero.
+    fn tcp_header(&self, words: &mut [u32; HEADER_WORDS], header_len: usize) {
+        let h = self.header;
+        *words = [
+            u32::from(self.tuple.local.port) << 16 | u32::from(self.tuple.remote.port),
+            h.seq.raw(),
+            h.ack.raw(),
+            (header_len as u32 / 4) << 28 | u32::from(h.flags.bits()) << 16 | u32::from(h.window),
+            0,
+        ];
     }
 
     fn write_ip(&self, to: &mut [u8], tcp_len: u16) -> Option<()> {
         let (src, dst) = (&self.tuple.local.addr, &self.tuple.remote.addr);
         if let (Some(src), Some(dst)) = (src.as_v4(), dst.as_v4()) {
-            let mut ip = Ipv4Header {
-                version_ihl: 0x45,
-                tos: self.ecn & 0x03,
-                total_len: tcp_len.checked_add(ipv4::HEADER_LEN as u16)?.into(),
-                id: self.ip_id.into(),
-                fragment: DONT_FRAGMENT.into(),
-                ttl: self.ttl,
-                protocol: PROTO_TCP,
-                checksum: 0.into(),
-                src,
-                dst,
-            };
-            ip.checksum = sum(ip.as_bytes()).finish().into();
-            ip.write_to(to).ok()
+            let total_len = tcp_len.checked_add(ipv4::HEADER_LEN as u16)?;
+            let mut words = [
+                0x4500_0000 | u32::from(self.ecn & 0x03) << 16 | u32::from(total_len),
+                u32::from(self.ip_id) << 16 | u32::from(DONT_FRAGMENT),
+                u32::from(self.ttl) << 24 | u32::from(PROTO_TCP) << 16,
+                u32::from_be_bytes(src),
+                u32::from_be_bytes(dst),
+            ];
+            words[2] |= u32::from(add_words(Sum::default(), &words).finish());
+            put_words(&words, to);
+            Some(())
         } else {
             let class_flow = u32::from(self.ecn & 0x03) << 20;
             let ip = Ipv6Header {
@@ -130,6 +139,11 @@ impl Emit<'_> {
     }
 
     fn write_link(&self, to: &mut [u8]) -> Option<()> {
+        if self.l2.vlan.is_none() {
+            let ethertype = if self.tuple.is_v4() { ipv4::ETHERTYPE } else { ipv6::ETHERTYPE };
+            let (dst, src) = (self.l2.dst.0, self.l2.src.0);
+            return EthernetHeader { dst, src, ethertype: ethertype.into() }.write_to(to).ok();
+        }
         let ip = if self.tuple.is_v4() { ipv4::ETHERTYPE } else { ipv6::ETHERTYPE };
         // Each header announces what follows it.
         let follows = |i: usize| self.l2.vlan.and_then(|v| v.tags().nth(i)).map_or(ip, |tag| tag.ethertype);

@@ -44,6 +44,7 @@ pub(crate) struct Link<'a> {
 ///
 /// A group address on either side is refused once it is known to be IP: no TCP connection runs over one (RFC 1122
 /// §4.2.3.10), and a group source is no address at all (IEEE 802.3 §3.2.3).
+#[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Result<Link<'_>, DropReason> {
     let (header, mut payload) = EthernetHeader::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
     let mut ethertype = header.ethertype.get();

@@ -41,6 +41,7 @@ impl Ipv4Header {
 }
 
 /// Reads a packet. What lies beyond the total length is Ethernet padding and left out.
+#[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     let (header, _) = Ipv4Header::ref_from_prefix(bytes).map_err(|_| DropReason::Truncated)?;
     let header_len = header.header_len().ok_or(DropReason::BadIpHeader)?;

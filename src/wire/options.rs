@@ -26,6 +26,7 @@ const SACK_BLOCK_LEN: usize = 8;
 /// A list with an impossible length, or a known kind of the wrong length, gives no options but `malformed`
 /// (RFC 9293 §3.1, MUST-7). An MSS of 0 counts as absent. Of a repeated option the last one counts.
 #[must_use]
+#[inline]
 pub fn parse(bytes: &[u8], syn: bool) -> Options {
     // What nearly every segment of an established connection carries (RFC 7323 appendix A).
     if let [NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3] = *bytes {
@@ -131,54 +132,59 @@ fn sack_blocks_that_fit(options: &Options, fixed: usize) -> usize {
     options.sack_blocks().len().min(room)
 }
 
-/// Writes options in the order Linux does (`tcp_options_write`): MSS, SACK-permitted, timestamps, NOP and window
-/// scale, then two NOPs and the SACK blocks that fit. Returns the buffer and how much of it is used, which is
-/// [`options_len`].
-#[must_use]
-pub(crate) fn write(options: &Options) -> ([u8; MAX_OPTIONS_LEN], usize) {
-    let mut w = Writer { buf: [NOP; MAX_OPTIONS_LEN], at: 0 };
+/// Words of options at most.
+pub(crate) const MAX_OPTION_WORDS: usize = MAX_OPTIONS_LEN / 4;
+
+/// The options as words in host order, in the order Linux writes them (`tcp_options_write`): MSS, SACK-permitted,
+/// timestamps, NOP and window scale, then two NOPs and the SACK blocks that fit. Returns how many words of `to` are used,
+/// which are [`options_len`] bytes.
+#[inline]
+pub(crate) fn words(options: &Options, to: &mut [u32; MAX_OPTION_WORDS]) -> usize {
+    let mut w = Writer { to, at: 0 };
     if let Some(mss) = options.mss {
-        w.put(&[MSS, MSS_LEN as u8]);
-        w.put(&mss.to_be_bytes());
-    }
-    if options.sack_permitted {
-        if options.timestamps.is_none() {
-            w.put(&[NOP, NOP]);
-        }
-        w.put(&[SACK_PERMITTED, SACK_PERMITTED_LEN as u8]);
-    } else if options.timestamps.is_some() {
-        w.put(&[NOP, NOP]);
+        w.put(word(MSS, MSS_LEN as u8, mss));
     }
     if let Some(ts) = options.timestamps {
-        w.put(&[TIMESTAMPS, TIMESTAMPS_LEN as u8]);
-        w.put(&ts.val.to_be_bytes());
-        w.put(&ts.ecr.to_be_bytes());
+        let before =
+            if options.sack_permitted { (SACK_PERMITTED, SACK_PERMITTED_LEN as u8) } else { (NOP, NOP) };
+        w.put(word(before.0, before.1, u16::from_be_bytes([TIMESTAMPS, TIMESTAMPS_LEN as u8])));
+        w.put(ts.val);
+        w.put(ts.ecr);
+    } else if options.sack_permitted {
+        w.put(word(NOP, NOP, u16::from_be_bytes([SACK_PERMITTED, SACK_PERMITTED_LEN as u8])));
     }
     if let Some(shift) = options.window_scale {
-        w.put(&[NOP, WINDOW_SCALE, WINDOW_SCALE_LEN as u8, shift]);
+        w.put(word(NOP, WINDOW_SCALE, u16::from_be_bytes([WINDOW_SCALE_LEN as u8, shift])));
     }
-    let blocks = sack_blocks_that_fit(options, w.at);
-    if blocks != 0 {
-        w.put(&[NOP, NOP, SACK, (2 + blocks * SACK_BLOCK_LEN) as u8]);
+    if options.sack_len != 0 {
+        let blocks = sack_blocks_that_fit(options, 4 * w.at);
+        if blocks != 0 {
+            w.put(word(NOP, NOP, u16::from_be_bytes([SACK, (2 + blocks * SACK_BLOCK_LEN) as u8])));
+        }
         for (left, right) in options.sack_blocks().iter().take(blocks) {
-            w.put(&left.raw().to_be_bytes());
-            w.put(&right.raw().to_be_bytes());
+            w.put(left.raw());
+            w.put(right.raw());
         }
     }
-    (w.buf, w.at)
+    w.at
+}
+
+const fn word(first: u8, second: u8, rest: u16) -> u32 {
+    (first as u32) << 24 | (second as u32) << 16 | rest as u32
 }
 
 /// Appends to a buffer that the sizes above prove large enough.
-struct Writer {
-    buf: [u8; MAX_OPTIONS_LEN],
+struct Writer<'a> {
+    to: &'a mut [u32; MAX_OPTION_WORDS],
     at: usize,
 }
 
-impl Writer {
-    fn put(&mut self, bytes: &[u8]) {
-        if let Some(to) = self.buf.get_mut(self.at..self.at + bytes.len()) {
-            to.copy_from_slice(bytes);
-            self.at += bytes.len();
+impl Writer<'_> {
+    #[inline]
+    fn put(&mut self, word: u32) {
+        if let Some(to) = self.to.get_mut(self.at) {
+            *to = word;
+            self.at += 1;
         }
     }
 }

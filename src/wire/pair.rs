@@ -11,6 +11,8 @@ pub trait Pair: Copy + Eq {
     fn of(tuple: &Tuple) -> Self;
     /// The tuple again.
     fn tuple(&self) -> Tuple;
+    /// Every part of it as bytes, for hashes.
+    fn bytes(&self) -> impl AsRef<[u8]>;
 }
 
 /// Two IPv4 endpoints.
@@ -31,9 +33,36 @@ pub struct Pair6 {
     remote_port: u16,
 }
 
+/// The pair of a record, in whichever width it lies.
+#[derive(Clone, Copy, Debug)]
+pub enum PairRef<'a> {
+    /// Over IPv4.
+    Narrow(&'a Pair4),
+    /// Over IPv6.
+    Wide(&'a Pair6),
+}
+
+impl PairRef<'_> {
+    /// The tuple.
+    #[must_use]
+    pub fn tuple(self) -> Tuple {
+        match self {
+            Self::Narrow(p) => p.tuple(),
+            Self::Wide(p) => p.tuple(),
+        }
+    }
+
+    /// Whether it is one of IPv4.
+    #[must_use]
+    pub const fn is_v4(self) -> bool {
+        matches!(self, Self::Narrow(_))
+    }
+}
+
 const _: () = assert!(size_of::<Pair4>() == 12 && size_of::<Pair6>() == 36);
 
 impl Pair for Pair4 {
+    #[inline]
     fn of(t: &Tuple) -> Self {
         let v4 = |a: &Addr| {
             let [.., o0, o1, o2, o3] = *a.octets();
@@ -47,15 +76,27 @@ impl Pair for Pair4 {
         }
     }
 
+    #[inline]
     fn tuple(&self) -> Tuple {
         Tuple {
             local: Endpoint::new(Addr::v4(self.local), self.local_port),
             remote: Endpoint::new(Addr::v4(self.remote), self.remote_port),
         }
     }
+
+    #[inline]
+    fn bytes(&self) -> impl AsRef<[u8]> {
+        let mut b = [0; 12];
+        b[..4].copy_from_slice(&self.local);
+        b[4..8].copy_from_slice(&self.remote);
+        b[8..10].copy_from_slice(&self.local_port.to_be_bytes());
+        b[10..].copy_from_slice(&self.remote_port.to_be_bytes());
+        b
+    }
 }
 
 impl Pair for Pair6 {
+    #[inline]
     fn of(t: &Tuple) -> Self {
         Self {
             local: *t.local.addr.octets(),
@@ -65,11 +106,22 @@ impl Pair for Pair6 {
         }
     }
 
+    #[inline]
     fn tuple(&self) -> Tuple {
         Tuple {
             local: Endpoint::new(Addr::v6(self.local), self.local_port),
             remote: Endpoint::new(Addr::v6(self.remote), self.remote_port),
         }
+    }
+
+    #[inline]
+    fn bytes(&self) -> impl AsRef<[u8]> {
+        let mut b = [0; 36];
+        b[..16].copy_from_slice(&self.local);
+        b[16..32].copy_from_slice(&self.remote);
+        b[32..34].copy_from_slice(&self.local_port.to_be_bytes());
+        b[34..].copy_from_slice(&self.remote_port.to_be_bytes());
+        b
     }
 }
 

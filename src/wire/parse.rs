@@ -62,6 +62,12 @@ pub fn parse(bytes: &[u8], checksums: Checksums) -> Result<Parsed, DropReason> {
     if !packet.src.is_unicast() || !packet.dst.is_unicast() {
         return Err(DropReason::BadAddress);
     }
+    // An IPv4-mapped address is for a host's own use; on the wire (RFC 6890 §2.2.3 forbids it) it would name a connection
+    // whose ends are of two families.
+    let v4 = link.ethertype == ethernet::IPV4;
+    if packet.src.is_v4() != v4 || packet.dst.is_v4() != v4 {
+        return Err(DropReason::BadAddress);
+    }
     if packet.protocol == PROTO_TCP {
         let at = (bytes.len() - link.payload.len()) + packet.offset;
         segment(&link, &packet, at, checksums).map(Parsed::Tcp)

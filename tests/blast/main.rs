@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `own` | `AF_XDP` at both ends: counts are exact at either end, one worker and two; rate, hold, interruption |
 //! | `kernel` | servers on the kernel's TCP: every close shape, without a blemish on the wire; sources and their routes |
+//! | `nginx` | nginx, in every order of closing |
 //! | `refused` | what is missing is named, and nothing is sent |
 
 // The process in the rig, the capture and the judge are those of other tests, which use more of them.
@@ -15,6 +16,7 @@ mod capture;
 #[path = "../run/common.rs"]
 mod common;
 mod kernel;
+mod nginx;
 mod own;
 mod refused;
 mod server;

@@ -77,7 +77,6 @@ proptest! {
         prop_assert_eq!(t.len(), model.len());
         for (&key, r) in &model {
             prop_assert_eq!(t.get(key, NOW), Some(*r));
-            prop_assert_eq!(t.tuple(key), Some(r.tuple));
             prop_assert!(t.holds(key, &r.tuple));
             prop_assert!(!t.holds(key, &r.tuple.flipped()));
         }

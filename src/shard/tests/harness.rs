@@ -181,6 +181,9 @@ impl Default for Setup {
     }
 }
 
+/// With so many connections at most their books are looked at whenever nothing is to be done.
+const FEW: usize = 32;
+
 /// One shard and its scripted peer.
 pub struct Harness {
     /// The shard under test.
@@ -547,9 +550,16 @@ impl Harness {
         n
     }
 
-    /// What holds at any rest: frames are where they belong, gauges are the tables, nothing impossible happened.
+    /// What holds at any rest: frames are where they belong, gauges are the tables, nothing impossible happened, and
+    /// flights are lent to whom they are needed by.
     #[track_caller]
-    fn check(&self) {
+    fn check(&mut self) {
+        if self.shard.live() <= FEW {
+            // Chunks may be in the hands of the test.
+            let faults = self.shard.audit();
+            let faults: Vec<_> = faults.iter().filter(|f| !f.starts_with("chunks")).collect();
+            assert!(faults.is_empty(), "{faults:#?}");
+        }
         let a = self.shard.port().accounting();
         assert!(a.balanced() && a.lent == 0, "a frame is lost: {a:?}");
         let log = &self.shard.core.log;
@@ -583,6 +593,7 @@ impl Harness {
         assert_eq!(self.shard.records(), 0, "records: {:?}", self.shard.population());
         assert_eq!(self.shard.timers(), 0, "timers");
         assert_eq!(self.shard.chunks_used(), 0, "chunks");
+        assert_eq!(self.shard.flights_lent(), 0, "flights");
         self.after(Duration::from_secs(600));
         self.nothing();
         let t = &self.shard.core.tables;

@@ -32,6 +32,7 @@ mod script;
 mod words;
 
 mod abuse;
+mod at_rest;
 mod closing;
 mod closing_ends;
 mod closing_limits;
@@ -46,6 +47,7 @@ mod keepalive;
 mod memory;
 mod misdirected;
 mod opening;
+mod operate;
 mod outbound;
 mod path;
 mod rack;

@@ -182,6 +182,28 @@ fn d16_a_path_that_swallows_full_segments_in_silence_gets_smaller_ones() {
 }
 
 #[test]
+fn d16_where_small_segments_are_lost_too_it_was_not_the_size() {
+    let mut h = open(false);
+    h.act(&[Do::Send(4000)]);
+    lengths(&mut h);
+    // Three timeouts of a full segment, by chance; a smaller one passes.
+    let mut una = 1;
+    for (wait, size) in [(200, 1460), (400, 1460), (800, 1240)] {
+        after!(h, wait);
+        assert_eq!(lengths(&mut h), [size]);
+    }
+    assert_eq!(h.counters().path_black_holes, 1);
+    una += 1240;
+    send!(h, ACK seq=1, ack=una);
+    assert!(lengths(&mut h).iter().all(|&n| n <= 1240 && n > 0));
+    // Then a small one is lost as well.
+    after!(h, 60_000);
+    let again = lengths(&mut h);
+    assert_eq!(again.iter().max(), Some(&1460), "{again:?}");
+    assert_eq!(h.counters().path_mtu_raised, 1);
+}
+
+#[test]
 fn d16_small_segments_that_time_out_are_no_black_hole() {
     let mut h = open(false);
     h.act(&[Do::Send(100)]);

@@ -3,7 +3,7 @@
 use super::recovery::{MSS, at, sack, segments};
 use super::tail_probe::{RTT, open, sending};
 use super::{Do, Harness, Seg, Syn, after, nothing};
-use crate::wire::Flags;
+use crate::wire::{Flags, Options};
 
 /// Bytes of a segment beside timestamps.
 const TIMED: i64 = MSS - 12;
@@ -140,4 +140,30 @@ fn d09_without_anything_new_to_send_a_timeout_stands() {
     sack(&mut h, 1, &[]);
     segments(&mut h, [1, 2]);
     nothing!(h);
+}
+
+#[test]
+fn d09_what_came_twice_after_timeouts_says_that_acks_were_lost_and_not_that_the_path_is_long() {
+    let (mut h, original, _) = timed_out();
+    // Two more timeouts, of 600 ms and 1.2 s or so: what arrives last draws the echo of what arrived first.
+    let mut again = 0;
+    for _ in 0..2 {
+        while h.out.is_empty() {
+            after!(h, 10);
+        }
+        again = take_timed(&mut h, [0]);
+    }
+    assert!(again.wrapping_sub(original) > 1000, "the first was sent long ago");
+    h.peer_mut().ts_recent = original;
+    let irs = h.peer_mut().irs.expect("the handshake is done");
+    let mut options = Options { sack_len: 1, ..Options::default() };
+    options.sack[0] = (irs + timed(0) as u32, irs + timed(1) as u32);
+    h.send(&Seg::new(&[Flags::ACK]).ack(timed(11)).options(options));
+    h.skip();
+    // Had the wait been taken for the round trip, a lone segment would be waited for by the second.
+    h.act(&[Do::Send(100)]);
+    h.skip();
+    let rto = 3 * RTT;
+    after!(h, rto + 200);
+    assert!(!h.out.is_empty(), "sent again within {} ms", rto + 200);
 }

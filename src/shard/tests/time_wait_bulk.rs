@@ -87,7 +87,7 @@ fn fill(h: &mut Harness, n: u32) -> Time {
         };
         let (snd_nxt, rcv_nxt) = (SeqNum::new(2), SeqNum::new(2));
         let w = TimeWait { tuple, snd_nxt, rcv_nxt, ts_recent: None, traced: false };
-        assert!(h.shard.core.tables.add_wait(&w, expires));
+        assert!(h.shard.core.tables.add_lone_wait(&w, expires));
         h.shard.core.log.enter(State::TimeWait);
     }
     expires

@@ -44,6 +44,21 @@ pub(super) fn reduced(window: u32) -> u32 {
 }
 
 impl Cubic {
+    /// What outlives a pause: `w_max` and `prior`.
+    pub(super) const fn rest(&self) -> (u32, u32) {
+        (self.w_max, self.prior)
+    }
+
+    /// After a pause.
+    pub(super) fn resume(w_max: u32, prior: u32) -> Self {
+        Self { w_max, prior, ..Self::default() }
+    }
+
+    /// Whether a stage of growth lasts.
+    pub(super) fn in_growth(&self) -> bool {
+        self.epoch != Time::NEVER
+    }
+
     /// A loss at this window (§4.6), with fast convergence (§4.7).
     pub(super) fn on_loss(&mut self, window: u32) {
         self.prior = window;

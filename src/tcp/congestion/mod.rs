@@ -38,6 +38,23 @@ enum Law {
     Cubic(Cubic),
 }
 
+/// What remains of a window, in bytes, while nothing is in flight and no curve is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resting {
+    cwnd: u32,
+    ssthresh: u32,
+    /// CUBIC's: where the curve levels out, and the window before the last reduction.
+    w_max: u32,
+    prior: u32,
+}
+
+impl Resting {
+    /// The window, in bytes.
+    pub(super) const fn window(&self) -> u32 {
+        self.cwnd
+    }
+}
+
 /// The window of one connection, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Congestion {
@@ -57,6 +74,33 @@ impl Congestion {
         };
         let mss = u32::from(mss);
         Self { cwnd: initial_window(mss), ssthresh: u32::MAX, mss, law }
+    }
+
+    /// What a connection at rest keeps: with it, [`resume`](Self::resume) goes on as if nothing had been laid down, unless
+    /// a curve is [followed](Self::in_growth).
+    pub(super) const fn rest(&self) -> Resting {
+        let (w_max, prior) = match &self.law {
+            Law::NewReno => (0, 0),
+            Law::Cubic(c) => c.rest(),
+        };
+        Resting { cwnd: self.cwnd, ssthresh: self.ssthresh, w_max, prior }
+    }
+
+    /// Of a connection that is no longer at rest.
+    pub(super) fn resume(algorithm: Algorithm, mss: u16, r: &Resting) -> Self {
+        let law = match algorithm {
+            Algorithm::NewReno => Law::NewReno,
+            Algorithm::Cubic => Law::Cubic(Cubic::resume(r.w_max, r.prior)),
+        };
+        Self { cwnd: r.cwnd, ssthresh: r.ssthresh, mss: u32::from(mss), law }
+    }
+
+    /// Whether a stage of growth lasts, so that time counts.
+    pub(super) fn in_growth(&self) -> bool {
+        match &self.law {
+            Law::NewReno => false,
+            Law::Cubic(c) => c.in_growth(),
+        }
     }
 
     /// Bytes that may be in flight.
@@ -263,6 +307,32 @@ mod tests {
             c.on_loss(0);
             c.set_window(0);
             assert_eq!((c.window(), c.threshold()), (65_535, 131_070));
+        }
+    }
+
+    #[test]
+    fn d11_a_window_that_was_laid_down_goes_on_as_it_was() {
+        for algorithm in [Algorithm::NewReno, Algorithm::Cubic] {
+            let mut c = Congestion::new(algorithm, 1000);
+            c.set_window(50_000);
+            c.on_loss(50_000);
+            c.set_window(c.threshold());
+            for i in 0..100 {
+                c.on_ack(1000, NOW + Duration::from_millis(i), RTT);
+            }
+            assert_eq!(c.in_growth(), algorithm == Algorithm::Cubic);
+            c.on_unused();
+            assert!(!c.in_growth());
+            let mut resumed = Congestion::resume(algorithm, 1000, &c.rest());
+            for i in 0..1000 {
+                let now = NOW + Duration::from_millis(5000 + i);
+                c.on_ack(1000, now, RTT);
+                resumed.on_ack(1000, now, RTT);
+                assert_eq!(c.window(), resumed.window());
+            }
+            c.on_loss(60_000);
+            resumed.on_loss(60_000);
+            assert_eq!(c, resumed, "{algorithm:?}");
         }
     }
 

@@ -18,12 +18,12 @@ mod timeout;
 mod tlp;
 
 use super::congestion::Congestion;
-use super::conn::{Conn, ConnFlags, Env};
+use super::conn::{ConnFlags, Env, Live};
 use super::output::Retransmission;
 use super::sack::DUP_THRESHOLD;
 use crate::time::Time;
 use crate::wire::{Header, SeqNum};
-pub(super) use rack::Reordering;
+pub(super) use rack::{Reordering, ReorderingPatience};
 
 /// Bytes by which the end of what was sent again may lie behind: a window is no larger (RFC 7323 §2.3).
 const FAR_BEHIND: u32 = 1 << 30;
@@ -135,6 +135,26 @@ impl Recovery {
         }
     }
 
+    /// Of a connection that was at rest. `here` says that the recovery point is `una` itself; else it lies below, and how
+    /// far is of no matter.
+    pub(super) fn resume(una: SeqNum, here: bool, patience: ReorderingPatience) -> Self {
+        Self {
+            reordering: Reordering::resume(una, patience),
+            recover: if here { una } else { una - 1 },
+            ..Self::new(una)
+        }
+    }
+
+    /// Whether there is nothing to be kept but what [`Recovery::resume`] is given, for a connection that has sent
+    /// `[una, max)`. What lies below `una` says the same as `una`.
+    pub(super) fn at_rest(&self, una: SeqNum, max: SeqNum) -> bool {
+        self.phase == Phase::Open
+            && self.dup_acks == 0
+            && self.recover.at_or_before(una)
+            && self.high_rxt.at_or_before(una)
+            && self.reordering.at_rest(una, max)
+    }
+
     /// A recovery begins: all that is below `edge` is lost, `max` is the highest sequence number sent.
     fn begin(&mut self, phase: Phase, una: SeqNum, edge: SeqNum, max: SeqNum) {
         let overtaken = matches!(phase, Phase::Sack(_));
@@ -228,18 +248,18 @@ impl Recovery {
     }
 }
 
-impl Conn {
+impl Live<'_> {
     /// Takes what an acceptable acknowledgment says about losses. `snd_una` has moved already.
     pub(super) fn on_loss_news(&mut self, env: &mut Env<'_>, h: &Header, news: AckNews) {
         self.on_probe_answer(h, news);
         self.on_duplicate_report(h);
         let sack = self.take_blocks(env, h, news);
-        match self.recovery.phase {
+        match self.flight.recovery.phase {
             Phase::Sack(_) => self.in_sack_recovery(env, h.ack, news),
             Phase::Loss(undo) => self.in_timeout_recovery(env, h, news, sack, undo),
             Phase::Open | Phase::Fast => self.outside_of_recovery(env, h, news, sack),
         }
-        if self.scoreboard.is_empty() && self.recovery.phase == Phase::Open {
+        if self.flight.scoreboard.is_empty() && self.flight.recovery.phase == Phase::Open {
             self.flags.clear(ConnFlags::REO_WAIT);
         }
         if self.may_probe() {
@@ -247,7 +267,7 @@ impl Conn {
                 self.arm_probe(env.now);
             }
         } else if !self.flags.has(ConnFlags::REO_WAIT) {
-            self.loss_at = Time::NEVER;
+            self.conn.loss_at.set(Time::NEVER);
         }
     }
 
@@ -257,20 +277,20 @@ impl Conn {
         if !self.flags.has(ConnFlags::SACK) {
             return sack;
         }
-        let highest = self.scoreboard.highest(env.pool);
+        let highest = self.flight.scoreboard.highest(env.pool);
         self.notice_reordering(news);
         for &(first, end) in h.options.sack_blocks() {
             // What begins at or below `snd_una` is a D-SACK (RFC 2883) or old; beyond `snd_max` is nothing of ours.
             if !first.after(self.snd_una) || !end.after(first) || end.after(self.snd_max) {
                 continue;
             }
-            let once = first.max(self.recovery.high_rxt);
+            let once = first.max(self.flight.recovery.high_rxt);
             let unknown = |s: &Self, to: SeqNum| {
-                to.bytes_since(once) > s.scoreboard.sacked(env.pool, once, to.max(once))
+                to.bytes_since(once) > s.flight.scoreboard.sacked(env.pool, once, to.max(once))
             };
             let late = highest.is_some_and(|fack| unknown(self, end.min(fack)));
-            sack.original |= unknown(self, end.min(self.recovery.recover));
-            match self.scoreboard.insert(env.pool, first, end) {
+            sack.original |= unknown(self, end.min(self.flight.recovery.recover));
+            match self.flight.scoreboard.insert(env.pool, first, end) {
                 Ok(new) => sack.fresh += new,
                 Err(_) => sack.missed = true,
             }
@@ -285,18 +305,20 @@ impl Conn {
         if news.acked > 0 {
             self.on_progress(env, h.ack, news);
         }
-        let by_duplicates = !self.flags.has(ConnFlags::SACK) || (sack.missed && self.scoreboard.is_empty());
+        let by_duplicates =
+            !self.flags.has(ConnFlags::SACK) || (sack.missed && self.flight.scoreboard.is_empty());
         if by_duplicates {
             if news.duplicate {
                 let (una, max, flight) = (self.snd_una, self.snd_max, self.in_flight());
-                let verdict = self.recovery.on_duplicate(&mut self.congestion, una, max, flight);
+                let verdict =
+                    self.flight.recovery.on_duplicate(&mut self.flight.congestion, una, max, flight);
                 self.follow(verdict);
             }
             return;
         }
-        if self.recovery.phase == Phase::Open {
+        if self.flight.recovery.phase == Phase::Open {
             if news.acked == 0 && sack.fresh > 0 {
-                self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);
+                self.flight.recovery.dup_acks = self.flight.recovery.dup_acks.saturating_add(1);
             }
             let delivered = self.delivered(news);
             self.look_for_loss(env, delivered);
@@ -305,7 +327,7 @@ impl Conn {
 
     /// Bytes that left the path, by what the peer says.
     fn delivered(&self, news: AckNews) -> u32 {
-        (news.acked + self.scoreboard.bytes()).saturating_sub(news.noted)
+        (news.acked + self.flight.scoreboard.bytes()).saturating_sub(news.noted)
     }
 
     fn follow(&mut self, verdict: AckVerdict) {
@@ -318,27 +340,27 @@ impl Conn {
     /// Something new is acknowledged outside of recovery by the scoreboard.
     fn on_progress(&mut self, env: &Env<'_>, ack: SeqNum, news: AckNews) {
         self.flags.clear(ConnFlags::RETRANSMIT);
-        if self.recovery.phase == Phase::Fast {
+        if self.flight.recovery.phase == Phase::Fast {
             let flight = self.in_flight();
-            let verdict = self.recovery.on_ack(&mut self.congestion, ack, news.acked, flight);
+            let verdict = self.flight.recovery.on_ack(&mut self.flight.congestion, ack, news.acked, flight);
             self.follow(verdict);
             return;
         }
-        self.recovery.dup_acks = 0;
-        self.recovery.pass(self.snd_una);
+        self.flight.recovery.dup_acks = 0;
+        self.flight.recovery.pass(self.snd_una);
         if news.limited {
-            self.congestion.on_ack(news.acked, env.now, self.rtt.srtt());
+            self.flight.congestion.on_ack(news.acked, env.now, self.rtt.srtt());
         } else {
-            self.congestion.on_unused();
+            self.flight.congestion.on_unused();
         }
     }
 
     /// What lies below `edge` is lost: recovery by the scoreboard begins (RFC 6675 §5, steps 4.1 to 4.3).
     fn enter_recovery(&mut self, env: &mut Env<'_>, edge: SeqNum, delivered: u32) {
         let flight = self.in_flight();
-        self.congestion.on_loss(flight);
+        self.flight.congestion.on_loss(flight);
         let phase = Phase::Sack(Prr { flight, ..Prr::default() });
-        self.recovery.begin(phase, self.snd_una, edge, self.snd_max);
+        self.flight.recovery.begin(phase, self.snd_una, edge, self.snd_max);
         self.flags.clear(ConnFlags::PROBED | ConnFlags::TAIL_PROBE);
         self.flags.set(ConnFlags::RETRANSMIT);
         self.sack_step(env, delivered);
@@ -347,8 +369,8 @@ impl Conn {
     /// RFC 6675 §5, steps A and B.
     fn in_sack_recovery(&mut self, env: &mut Env<'_>, ack: SeqNum, news: AckNews) {
         let delivered = self.delivered(news);
-        if ack.at_or_after(self.recovery.recover) {
-            self.congestion.set_window(self.congestion.threshold());
+        if ack.at_or_after(self.flight.recovery.recover) {
+            self.flight.congestion.set_window(self.flight.congestion.threshold());
             self.leave_recovery(env);
             self.look_for_loss(env, delivered);
             return;
@@ -358,11 +380,11 @@ impl Conn {
 
     /// All is acknowledged that was out when the loss was found.
     fn leave_recovery(&mut self, env: &mut Env<'_>) {
-        self.recovery.phase = Phase::Open;
-        self.recovery.dup_acks = 0;
-        self.recovery.pass(self.snd_una);
-        self.recovery.reordering.recovered();
-        self.scoreboard.forget_resent(env.pool);
+        self.flight.recovery.phase = Phase::Open;
+        self.flight.recovery.dup_acks = 0;
+        self.flight.recovery.pass(self.snd_una);
+        self.flight.recovery.reordering.recovered();
+        self.flight.scoreboard.forget_resent(env.pool);
         self.flags.clear(ConnFlags::RETRANSMIT | ConnFlags::REO_WAIT);
     }
 
@@ -370,42 +392,44 @@ impl Conn {
     fn sack_step(&mut self, env: &mut Env<'_>, delivered: u32) {
         self.review_losses(env);
         let (una, max) = (self.snd_una, self.snd_max);
-        let board = &self.scoreboard;
-        let r = &mut self.recovery;
+        let board = &self.flight.scoreboard;
+        let r = &mut self.flight.recovery;
         // Once for what is not lost, and once for what was sent again, unless that is lost too.
         let first_time = (max - r.lost_edge) - board.sacked(env.pool, r.lost_edge, max);
         let again = (r.high_rxt - una) - board.sacked(env.pool, una, r.high_rxt);
         r.pipe = first_time + again.saturating_sub(board.lost_again_bytes(env.pool));
-        r.prr(&mut self.congestion, delivered);
+        r.prr(&mut self.flight.congestion, delivered);
     }
 
     /// Bytes of `[snd_una, snd_nxt)` that count against the window: what the peer has does not.
     pub(super) fn outstanding(&self, env: &Env<'_>, offset: u32) -> u32 {
-        match self.recovery.phase {
-            Phase::Sack(_) | Phase::Loss(_) => self.recovery.pipe,
-            Phase::Fast | Phase::Open if self.scoreboard.is_empty() => offset,
-            Phase::Fast | Phase::Open => {
-                offset.saturating_sub(self.scoreboard.sacked(env.pool, self.snd_una, self.snd_nxt))
-            }
+        match self.flight.recovery.phase {
+            Phase::Sack(_) | Phase::Loss(_) => self.flight.recovery.pipe,
+            Phase::Fast | Phase::Open if self.flight.scoreboard.is_empty() => offset,
+            Phase::Fast | Phase::Open => offset.saturating_sub(self.flight.scoreboard.sacked(
+                env.pool,
+                self.snd_una,
+                self.flight.snd_nxt,
+            )),
         }
     }
 
     /// The window, and a segment for each of the first two duplicates: they say that as much has left the path
     /// (limited transmit, RFC 3042). With SACK the same follows from what is outstanding.
     pub(super) fn congestion_window(&self) -> u32 {
-        let r = &self.recovery;
+        let r = &self.flight.recovery;
         let more =
             if r.phase == Phase::Open && !self.flags.has(ConnFlags::SACK) && self.snd_una.after(r.recover) {
-                u32::from(r.dup_acks.min(DUP_THRESHOLD - 1)) * self.congestion.mss()
+                u32::from(r.dup_acks.min(DUP_THRESHOLD - 1)) * self.flight.congestion.mss()
             } else {
                 0
             };
-        self.congestion.window() + more
+        self.flight.congestion.window() + more
     }
 
     /// Bytes were sent in recovery by the scoreboard (RFC 6675 §5, step C.4).
     pub(super) fn count_recovery(&mut self, len: u32) {
-        let r = &mut self.recovery;
+        let r = &mut self.flight.recovery;
         match &mut r.phase {
             Phase::Sack(prr) => prr.sent = prr.sent.saturating_add(len),
             Phase::Loss(_) => {}

@@ -12,7 +12,7 @@
 //! | never seen | three ACKs with news, or a quarter of the round trip | at once |
 //! | seen | a quarter of the least round trip, more after each D-SACK | the same |
 
-use super::{AckNews, Conn, Env, Phase, Prr};
+use super::{AckNews, Env, Live, Phase, Prr};
 use crate::tcp::conn::ConnFlags;
 use crate::tcp::resent::Evidence;
 use crate::tcp::sack::DUP_THRESHOLD;
@@ -27,13 +27,24 @@ const PERSIST: u8 = 16;
 /// swapped are a loss.
 const LEAST_TIME: Duration = Duration::from_millis(1);
 
-/// The time that reordering is given, and what it runs for.
+/// How much time reordering is given: what a connection at rest keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tcp) struct Reordering {
+pub(in crate::tcp) struct ReorderingPatience {
     /// Quarters of the least round trip (`RACK.reo_wnd_mult`).
     quarters: u8,
     /// Recoveries that `quarters` lasts for.
     persist: u8,
+}
+
+impl ReorderingPatience {
+    /// Before anything came out of order.
+    pub(in crate::tcp) const LEAST: Self = Self { quarters: 1, persist: 0 };
+}
+
+/// The time that reordering is given, and what it runs for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tcp) struct Reordering {
+    patience: ReorderingPatience,
     /// What was sent again last was so for being overtaken: its D-SACK means reordering, where that of a timeout means lost
     /// ACKs.
     overtaken: bool,
@@ -45,7 +56,36 @@ pub(in crate::tcp) struct Reordering {
 
 impl Reordering {
     pub(super) fn new(iss: SeqNum) -> Self {
-        Self { quarters: 1, persist: 0, overtaken: false, round: iss, edge: iss }
+        Self::resume(iss, ReorderingPatience::LEAST)
+    }
+
+    /// Of a connection that was at rest.
+    pub(super) fn resume(una: SeqNum, patience: ReorderingPatience) -> Self {
+        Self { patience, overtaken: false, round: una, edge: una }
+    }
+
+    /// Whether there is nothing to be kept but the patience; a late D-SACK is not waited for.
+    pub(super) fn at_rest(&self, una: SeqNum, max: SeqNum) -> bool {
+        !self.in_round(una, max)
+    }
+
+    /// What a connection at rest keeps.
+    pub(in crate::tcp) const fn patience(&self) -> ReorderingPatience {
+        self.patience
+    }
+
+    /// Whether a D-SACK may still say that what was sent again need not have been.
+    pub(in crate::tcp) const fn awaits_report(&self) -> bool {
+        self.overtaken
+    }
+
+    /// Such a D-SACK is not waited for any more.
+    pub(in crate::tcp) const fn give_up_report(&mut self) {
+        self.overtaken = false;
+    }
+
+    fn in_round(&self, una: SeqNum, max: SeqNum) -> bool {
+        una.before(self.round) && self.round.at_or_before(max)
     }
 
     /// Segments go again from now on, for being overtaken or for another reason.
@@ -55,27 +95,27 @@ impl Reordering {
 
     /// A recovery is over.
     pub(super) fn recovered(&mut self) {
-        self.persist = self.persist.saturating_sub(1);
-        if self.persist == 0 {
-            self.quarters = 1;
+        self.patience.persist = self.patience.persist.saturating_sub(1);
+        if self.patience.persist == 0 {
+            self.patience.quarters = 1;
         }
     }
 
     /// Something was sent again in vain: more time from now on, once a round trip.
     fn widen(&mut self, una: SeqNum, max: SeqNum) {
-        if una.before(self.round) && self.round.at_or_before(max) {
+        if self.in_round(una, max) {
             return;
         }
         self.round = max;
-        self.quarters = self.quarters.saturating_add(1);
-        self.persist = PERSIST;
+        self.patience.quarters = self.patience.quarters.saturating_add(1);
+        self.patience.persist = PERSIST;
     }
 }
 
-impl Conn {
+impl Live<'_> {
     /// How long reordering may take (`RACK_update_reo_wnd`): at most a round trip, or what the timers can tell.
     fn reordering_time(&self) -> Duration {
-        let quarters = u32::from(self.recovery.reordering.quarters);
+        let quarters = u32::from(self.flight.recovery.reordering.patience.quarters);
         (self.rtt.least() / 4 * quarters).min(self.rtt.srtt()).max(LEAST_TIME)
     }
 
@@ -85,8 +125,8 @@ impl Conn {
         // A gap at the front, and it closed by itself.
         let closed = news.acked > 0 && news.noted > 0;
         if closed
-            && self.recovery.phase == Phase::Open
-            && una_was.at_or_after(self.recovery.high_rxt)
+            && self.flight.recovery.phase == Phase::Open
+            && una_was.at_or_after(self.flight.recovery.high_rxt)
             && !self.flags.has(ConnFlags::PROBED)
         {
             self.flags.set(ConnFlags::REORDERED);
@@ -96,28 +136,31 @@ impl Conn {
     /// A D-SACK of what was sent again says that it need not have been.
     pub(super) fn on_duplicate_report(&mut self, h: &Header) {
         let Some((first, end)) = super::tlp::duplicate_block(h) else { return };
-        let r = &mut self.recovery;
+        let (c, r) = (&mut *self.conn, &mut self.flight.recovery);
         let probe = end == r.probe_end;
-        let ours =
-            r.reordering.overtaken && first.before(r.high_rxt) && r.high_rxt.at_or_before(self.snd_max);
-        if self.flags.has(ConnFlags::SACK) && ours && !probe {
-            self.flags.set(ConnFlags::REORDERED);
-            r.reordering.widen(self.snd_una, self.snd_max);
+        let ours = r.reordering.overtaken && first.before(r.high_rxt) && r.high_rxt.at_or_before(c.snd_max);
+        if c.flags.has(ConnFlags::SACK) && ours && !probe {
+            c.flags.set(ConnFlags::REORDERED);
+            r.reordering.widen(c.snd_una, c.snd_max);
         }
     }
 
     /// Outside of recovery: begins one when something is lost, or gives it time.
     pub(super) fn look_for_loss(&mut self, env: &mut Env<'_>, delivered: u32) {
-        let Some(highest) = self.scoreboard.highest(env.pool) else { return };
-        if self.snd_una.before(self.recovery.recover) {
+        let Some(highest) = self.flight.scoreboard.highest(env.pool) else { return };
+        if self.snd_una.before(self.flight.recovery.recover) {
             return;
         }
-        let many = self.recovery.dup_acks >= DUP_THRESHOLD
-            || self.scoreboard.lost_edge(env.pool, self.snd_una, u32::from(self.mss)).after(self.snd_una);
+        let many = self.flight.recovery.dup_acks >= DUP_THRESHOLD
+            || self
+                .flight
+                .scoreboard
+                .lost_edge(env.pool, self.snd_una, u32::from(self.mss))
+                .after(self.snd_una);
         if many && !self.flags.has(ConnFlags::REORDERED) {
             self.enter_recovery(env, highest, delivered);
         } else {
-            self.recovery.lost_edge = self.snd_una;
+            self.flight.recovery.lost_edge = self.snd_una;
             self.await_order(env);
         }
     }
@@ -125,13 +168,13 @@ impl Conn {
     /// In recovery: moves on the edge below which all is lost, and looks through what was sent again.
     pub(super) fn review_losses(&mut self, env: &mut Env<'_>) {
         let una = self.snd_una;
-        let highest = self.scoreboard.highest(env.pool).unwrap_or(una);
+        let highest = self.flight.scoreboard.highest(env.pool).unwrap_or(una);
         let at_once = !self.flags.has(ConnFlags::REORDERED);
-        let r = &mut self.recovery;
+        let r = &mut self.flight.recovery;
         r.high_rxt = r.high_rxt.max(una);
         r.lost_edge = r.lost_edge.max(if at_once { highest } else { una });
-        let was_lost = self.scoreboard.lost_again_bytes(env.pool);
-        self.scoreboard.review(
+        let was_lost = self.flight.scoreboard.lost_again_bytes(env.pool);
+        self.flight.scoreboard.review(
             env.pool,
             &Evidence {
                 una,
@@ -147,56 +190,57 @@ impl Conn {
 
     /// The loss of a retransmission is a second sign of congestion (RFC 5681 §4.3).
     fn note_lost_again(&mut self, env: &Env<'_>, was_lost: u32) {
-        if self.recovery.reduced_again || self.scoreboard.lost_again_bytes(env.pool) <= was_lost {
+        if self.flight.recovery.reduced_again || self.flight.scoreboard.lost_again_bytes(env.pool) <= was_lost
+        {
             return;
         }
-        self.recovery.reduced_again = true;
+        self.flight.recovery.reduced_again = true;
         self.flags.set(ConnFlags::RETRANSMIT);
-        let c = &mut self.congestion;
+        let c = &mut self.flight.congestion;
         // With rate reduction the window follows what is on the path: what it is on its way to counts.
-        let by_rate = matches!(self.recovery.phase, Phase::Sack(_));
+        let by_rate = matches!(self.flight.recovery.phase, Phase::Sack(_));
         let aim = if by_rate { c.threshold() } else { c.window() };
         c.set_window(aim);
         c.on_loss(aim);
         c.set_window(c.threshold().min(aim));
         if by_rate {
-            self.recovery.phase = Phase::Sack(Prr { flight: aim, ..Prr::default() });
+            self.flight.recovery.phase = Phase::Sack(Prr { flight: aim, ..Prr::default() });
         }
     }
 
     /// With something overtaken and no time running for it, the time begins.
     fn await_order(&mut self, env: &mut Env<'_>) {
-        let r = &self.recovery;
+        let r = &self.flight.recovery;
         let from = if r.by_scoreboard() { r.lost_edge } else { self.snd_una }.max(self.snd_una);
         if self.flags.has(ConnFlags::REO_WAIT) {
-            let gap = self.scoreboard.next_hole(env.pool, from, r.reordering.edge).is_some();
-            if gap || self.scoreboard.holds(env.pool) {
+            let gap = self.flight.scoreboard.next_hole(env.pool, from, r.reordering.edge).is_some();
+            if gap || self.flight.scoreboard.holds(env.pool) {
                 return;
             }
             self.flags.clear(ConnFlags::REO_WAIT);
         }
-        let highest = self.scoreboard.highest(env.pool).unwrap_or(self.snd_una);
-        let gap = self.scoreboard.next_hole(env.pool, from, highest).is_some();
-        if self.scoreboard.hold_overtaken(env.pool) || gap {
-            self.recovery.reordering.edge = highest;
+        let highest = self.flight.scoreboard.highest(env.pool).unwrap_or(self.snd_una);
+        let gap = self.flight.scoreboard.next_hole(env.pool, from, highest).is_some();
+        if self.flight.scoreboard.hold_overtaken(env.pool) || gap {
+            self.flight.recovery.reordering.edge = highest;
             self.flags.set(ConnFlags::REO_WAIT);
-            self.loss_at = env.now + self.reordering_time();
+            self.conn.loss_at.set(env.now + self.reordering_time());
         }
     }
 
     /// Reordering has had its time: what was overtaken when it began is lost.
     pub(in crate::tcp) fn reordering_timeout(&mut self, env: &mut Env<'_>) {
-        let edge = self.recovery.reordering.edge.max(self.snd_una);
-        match self.recovery.phase {
+        let edge = self.flight.recovery.reordering.edge.max(self.snd_una);
+        match self.flight.recovery.phase {
             Phase::Open => {
-                if self.scoreboard.next_hole(env.pool, self.snd_una, edge).is_some() {
+                if self.flight.scoreboard.next_hole(env.pool, self.snd_una, edge).is_some() {
                     self.enter_recovery(env, edge, 0);
                 }
             }
             Phase::Sack(_) | Phase::Loss(_) => {
-                self.recovery.lost_edge = self.recovery.lost_edge.max(edge);
-                let was_lost = self.scoreboard.lost_again_bytes(env.pool);
-                self.scoreboard.give_up_held(env.pool);
+                self.flight.recovery.lost_edge = self.flight.recovery.lost_edge.max(edge);
+                let was_lost = self.flight.scoreboard.lost_again_bytes(env.pool);
+                self.flight.scoreboard.give_up_held(env.pool);
                 self.note_lost_again(env, was_lost);
                 self.sack_step(env, 0);
             }
@@ -206,7 +250,7 @@ impl Conn {
 
     /// The time for reordering has run out, if it was running.
     pub(in crate::tcp) fn take_reordering_timeout(&mut self) -> bool {
-        self.loss_at = Time::NEVER;
+        self.conn.loss_at.set(Time::NEVER);
         self.flags.take(ConnFlags::REO_WAIT)
     }
 }
@@ -224,18 +268,18 @@ mod tests {
         let mut r = Reordering::new(seq(0));
         r.widen(seq(100), seq(1000));
         r.widen(seq(500), seq(1500));
-        assert_eq!(r.quarters, 2, "the same round trip");
+        assert_eq!(r.patience.quarters, 2, "the same round trip");
         r.widen(seq(1000), seq(2000));
-        assert_eq!(r.quarters, 3);
+        assert_eq!(r.patience.quarters, 3);
         for _ in 1..PERSIST {
             r.recovered();
         }
-        assert_eq!(r.quarters, 3);
+        assert_eq!(r.patience.quarters, 3);
         r.recovered();
-        assert_eq!(r.quarters, 1);
+        assert_eq!(r.patience.quarters, 1);
         // A round of two gigabytes ago is over.
         r.round = seq(2000);
         r.widen(seq(2000) + 0x9000_0000, seq(3000) + 0x9000_0000);
-        assert_eq!(r.quarters, 2);
+        assert_eq!(r.patience.quarters, 2);
     }
 }

@@ -10,7 +10,7 @@
 //! It takes SACK: without, the answer says nothing of what lies before it (RFC 8985 §3).
 
 use super::{AckNews, Phase};
-use crate::tcp::conn::{Conn, ConnFlags};
+use crate::tcp::conn::{ConnFlags, Live};
 use crate::time::Time;
 use crate::wire::{Header, SeqNum};
 use std::time::Duration;
@@ -24,21 +24,21 @@ const ACK_DELAY: Duration = Duration::from_millis(50);
 /// The wait before there is a round-trip time (RFC 8985 §7.2).
 const UNMEASURED: Duration = Duration::from_secs(1);
 
-impl Conn {
+impl Live<'_> {
     /// Whether a probe may be waited for: the connection has SACK, no loss is known or suspected, and no probe is out.
     pub(in crate::tcp) fn may_probe(&self) -> bool {
         self.flags.has(ConnFlags::SACK)
             && !self.flags.has(ConnFlags::PROBED)
-            && self.recovery.phase == Phase::Open
-            && self.scoreboard.is_empty()
-            && self.snd_una != self.iss
-            && self.snd_una.at_or_after(self.recovery.recover)
+            && self.flight.recovery.phase == Phase::Open
+            && self.flight.scoreboard.is_empty()
+            && !self.syn_unacknowledged()
+            && self.snd_una.at_or_after(self.flight.recovery.recover)
             && self.in_flight() > 0
     }
 
     /// The wait for the probe begins anew: new data was sent, or some was acknowledged. Never beyond the RTO.
     pub(in crate::tcp) fn arm_probe(&mut self, now: Time) {
-        self.loss_at = (now + self.probe_wait()).min(self.rtx_at);
+        self.conn.loss_at.set((now + self.probe_wait()).min(self.rtx_at.get()));
     }
 
     fn probe_wait(&self) -> Duration {
@@ -53,12 +53,12 @@ impl Conn {
     /// The wait is over. The RTO begins anew: it stays the last resort, for the probe may be lost too.
     pub(in crate::tcp) fn probe_timeout(&mut self, now: Time) {
         self.flags.set(ConnFlags::TAIL_PROBE);
-        self.rtx_at = now + self.rtt.rto();
+        self.conn.rtx_at.set(now + self.rtt.rto());
     }
 
     /// A probe went out that ends where sending stands now.
     pub(in crate::tcp) fn probe_sent(&mut self, again: bool) {
-        self.recovery.probe_end = self.snd_max;
+        self.flight.recovery.probe_end = self.snd_max;
         self.flags.set(ConnFlags::PROBED);
         self.flags.put(ConnFlags::PROBED_AGAIN, again);
     }
@@ -66,7 +66,7 @@ impl Conn {
     /// What an ACK says about the probe (RFC 8985 §7.4.2). One that was sent again and found missing has repaired a loss
     /// that nobody else will notice: the window is reduced for it.
     pub(super) fn on_probe_answer(&mut self, h: &Header, news: AckNews) {
-        let end = self.recovery.probe_end;
+        let end = self.flight.recovery.probe_end;
         if !self.flags.has(ConnFlags::PROBED) || h.ack.before(end) {
             return;
         }
@@ -80,9 +80,21 @@ impl Conn {
             self.flags.clear(ConnFlags::PROBED);
         }
         if !twice && h.ack.after(end) {
-            self.congestion.on_loss(self.congestion.window());
-            self.congestion.set_window(self.congestion.threshold());
+            self.reduce_for_probe();
         }
+    }
+
+    /// An RTO has passed since the probe's answer and nobody said that it came twice, as the peer would have at once.
+    pub(in crate::tcp) fn conclude_probe(&mut self) {
+        if self.flags.take(ConnFlags::PROBED) && self.flags.has(ConnFlags::PROBED_AGAIN) {
+            self.reduce_for_probe();
+        }
+    }
+
+    fn reduce_for_probe(&mut self) {
+        let c = &mut self.flight.congestion;
+        c.on_loss(c.window());
+        c.set_window(c.threshold());
     }
 }
 

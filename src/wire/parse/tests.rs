@@ -36,6 +36,16 @@ pub(crate) fn drop_of(bytes: &[u8]) -> Option<DropReason> {
     parse(bytes, Checksums::Verify).err()
 }
 
+#[test]
+fn an_ipv4_mapped_address_on_the_wire_is_refused() {
+    let mapped = Addr::v4([192, 0, 2, 9]);
+    for at in [22, 38] {
+        let mut bytes = hex(SYN_ACK_V6);
+        bytes[at..at + 16].copy_from_slice(mapped.octets());
+        assert_eq!(drop_of(&bytes), Some(DropReason::BadAddress), "at {at}");
+    }
+}
+
 pub(crate) fn tcp_of(bytes: &[u8], checksums: Checksums) -> TcpFrame {
     match parse(bytes, checksums) {
         Ok(Parsed::Tcp(t)) => t,
