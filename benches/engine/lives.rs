@@ -192,7 +192,7 @@ impl Lives {
                 connections: room.connections,
                 half_open: room.half_open,
                 time_wait: room.time_wait,
-                chunks: 1024,
+                chunks: 4 * room.connections,
             },
             listeners: vec![listener(PORT, true), listener(PORT + 1, false)],
             client: None,

@@ -18,9 +18,9 @@ pub mod reload;
 pub mod run;
 pub mod sandbox;
 pub mod sim;
-pub mod top;
 pub mod ss;
 pub mod status;
+pub mod top;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

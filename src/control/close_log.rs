@@ -12,6 +12,7 @@
 use super::admin::model::CloseLine;
 use super::admin::spec::CloseFilter;
 use super::names::Names;
+use super::sandbox::{self, Role};
 use super::supervisor::Request;
 use crate::shard::closes::CloseTap;
 use crate::shard::worker::Clock;
@@ -153,7 +154,10 @@ impl CloseLog {
             names,
             clock,
         };
-        let thread = std::thread::Builder::new().name("fw-closes".into()).spawn(move || thread.run())?;
+        let thread = std::thread::Builder::new().name("fw-closes".into()).spawn(move || {
+            sandbox::begin(Role::Other);
+            thread.run();
+        })?;
         Ok(Self { desk: Desk(desk), thread: Some(thread) })
     }
 

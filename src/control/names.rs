@@ -1,5 +1,6 @@
 //! Listeners' names by number, as long as the process lives: records of connections outlive their listener.
 
+use crate::metrics::exposition::OUTBOUND;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// The names there have been. Clones share them.
@@ -38,6 +39,12 @@ impl Names {
         all.sort();
         all.dedup();
         all
+    }
+
+    /// Every number's name as metrics show it: what no listener has is what opens connections from here.
+    #[must_use]
+    pub fn shown(&self) -> Vec<String> {
+        self.read().iter().map(|n| n.clone().unwrap_or_else(|| OUTBOUND.to_owned())).collect()
     }
 
     /// Numbers given out so far.

@@ -372,6 +372,7 @@ impl Supervisor {
     /// Has every worker make a change, and waits for it. Returns one that has not answered.
     fn change(&mut self, plan: &Plan) -> Option<usize> {
         let o = &self.operations;
+        self.exposition.set_listeners(o.now.names.shown());
         let (tcp, table) = (o.now.tcp.clone(), o.table());
         for w in self.workers.iter_mut().filter(|w| !w.worker.is_joined()) {
             let change = Change {

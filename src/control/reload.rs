@@ -113,6 +113,7 @@ fn refused(old: &Config, new: &Config) -> Vec<String> {
     differing!(i.0, i.1, "interface": name, queues, mode, zero_copy, ring_size, frames)
         .chain(differing!(w.0, w.1, "worker": cores, idle, connections, half_open, time_wait, chunks))
         .chain(differing!(old.tcp, new.tcp, "tcp": mss, receive_window, ecn_outgoing))
+        .chain(differing!(old.process, new.process, "process": sandbox))
         .chain(differing!(old.metrics, new.metrics, "metrics": listen))
         .chain(differing!(old.admin, new.admin, "admin": socket, group))
         .chain(differing!(old.close_log, new.close_log, "close_log": keep))

@@ -99,7 +99,7 @@ pub(super) struct Supervisor {
     requests: Receiver<Request>,
     pub(super) workers: Vec<Watched>,
     pub(super) steering: Steering,
-    exposition: Exposition,
+    pub(super) exposition: Exposition,
     pub(super) phases: Phases,
     pub(super) drain: Option<Drain>,
     pub(super) operations: Operations,

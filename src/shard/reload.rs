@@ -10,6 +10,7 @@
 use super::Shard;
 use super::budget::Budget;
 use super::listen::Listeners;
+use crate::metrics::gauges::ListenerCounters;
 use crate::port::Port;
 use crate::service::{Context, Service, ServiceFactory};
 use crate::tcp::TcpConfig;
@@ -69,6 +70,7 @@ impl<P: Port> Shard<P> {
         std::mem::swap(&mut core.cfg, &mut change.tcp);
         std::mem::swap(&mut core.listeners, &mut change.listeners);
         core.services.extend(change.services.iter().map(|make| make()));
+        core.block.listeners.resize(core.services.len(), ListenerCounters::default());
         for &number in &change.gone {
             if let Some(service) = core.services.get_mut(usize::from(number)) {
                 *service = Box::new(Gone);

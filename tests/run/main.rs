@@ -15,7 +15,7 @@ mod common;
 mod doctor;
 mod drain;
 mod failure;
-mod sandbox;
 mod operate;
 mod reload;
+mod sandbox;
 mod serve;

@@ -28,6 +28,7 @@ mod stream;
 
 pub(super) use routes::Shared;
 
+use super::sandbox::{self, Role};
 use crate::config::schema::DEFAULT_SOCKET;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -101,9 +102,10 @@ impl Server {
             UnixListener::from_std(listener)?
         };
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("fw-admin".into())
-            .spawn(move || runtime.block_on(serve(listener, routes::router(shared), stopped)))?;
+        let thread = std::thread::Builder::new().name("fw-admin".into()).spawn(move || {
+            sandbox::begin(Role::Other);
+            runtime.block_on(serve(listener, routes::router(shared), stopped));
+        })?;
         Ok(Self { bound, stop: Some(stop), thread: Some(thread) })
     }
 
