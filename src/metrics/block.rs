@@ -239,6 +239,7 @@ impl Counters {
     }
     /// Adds another worker's counters and gauges. The peaks of `TIME_WAIT` add up too, to an upper bound: the
     /// workers need not have had them at the same moment.
+    #[expect(clippy::too_many_lines, reason = "two lines for each counter")]
     pub fn merge(&mut self, other: &Self) {
         // Taken apart by name, so that a counter that is added to the struct cannot be forgotten here.
         let Self {

@@ -10,7 +10,7 @@
 //! # Why buckets of a cache line
 //!
 //! A table of millions of entries is never in the cache, so what a look-up costs is the lines that it touches. A bucket is
-//! one line: [`SLOTS`] handles, a byte of the hash (the *tag*) for each, and a count. The tags answer nearly every miss
+//! one line: twelve handles, a byte of the hash (the *tag*) for each, and a count. The tags answer nearly every miss
 //! without a record (a stranger's segment costs a line, and one of thirty strangers a second one), and a hit costs the
 //! bucket and the record. Both can be [asked for](Index::prefetch) ahead.
 //!
@@ -107,7 +107,7 @@ struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 /// The lowest bit of each tag, the highest, and all but the highest.
-const LOW: u128 = u128::MAX / 255 & TAGS;
+const LOW: u128 = (u128::MAX / 255) & TAGS;
 const HIGH: u128 = LOW << 7;
 const BELOW: u128 = TAGS & !HIGH;
 const TAGS: u128 = (1 << (8 * SLOTS)) - 1;
@@ -122,7 +122,7 @@ impl Bucket {
         bytes[..SLOTS].copy_from_slice(&self.tags);
         let differing = u128::from_le_bytes(bytes) ^ LOW.wrapping_mul(u128::from(tag));
         // A byte that is not zero has its highest bit set, or gets it by what is added; nothing is carried from one to the next.
-        !((differing & BELOW) + BELOW | differing) & HIGH
+        !(((differing & BELOW) + BELOW) | differing) & HIGH
     }
 
     fn find(&self, tag: u8, eq: &mut impl FnMut(Handle) -> bool) -> Option<usize> {
@@ -190,7 +190,7 @@ impl Index {
 
     /// The bucket of a hash: its upper half, scaled to their number.
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.buckets.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
     }
 
     fn next(&self, at: usize) -> usize {

@@ -16,7 +16,7 @@
 //!
 //! It has a thread and a current-thread runtime of its own. A client can use up its bounds and nothing else: connections,
 //! streams among them, a request's head and body, and the time for each; a stream's client that takes nothing is let go
-//! ([`stream::STALL`]). No worker waits for any of it.
+//! (`STALL` in `stream.rs`). No worker waits for any of it.
 //!
 //! System calls: those of [`socket`], and accept4, read, write. Privileges: those of [`socket`] at the start and none later.
 
