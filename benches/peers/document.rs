@@ -5,6 +5,9 @@ use crate::summary::{KEYS, Key, Unit, figure};
 use serde_json::Value;
 use std::fmt::Write;
 
+/// Takes the number out of an entry.
+type Figure = fn(&Value) -> Option<f64>;
+
 /// What stands for a figure that was not measured.
 const NONE: &str = "not measured";
 
@@ -213,7 +216,7 @@ fn engine(out: &mut String, f: &Figures<'_>) {
         f.show("engine.vs_smoltcp", Unit::Count),
         f.show("memory.10m_tw_1m_idle_rss_bytes", Unit::Bytes),
     );
-    let lists: [(&str, &str, fn(&Value) -> Option<f64>); 3] = [
+    let lists: [(&str, &str, Figure); 3] = [
         ("lives a second at ten million, by frames to a burst", "burst", Value::as_f64),
         ("nanoseconds a segment at ten million", "segment_ns", Value::as_f64),
         ("nanoseconds a life, by shards beside each other on one core", "shards", |v| {

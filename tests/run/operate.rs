@@ -119,7 +119,7 @@ fn a_drain_closes_evenly_and_an_undrain_keeps_the_rest() {
     fins.sort_unstable();
     let (first, last) = (fins[0], fins[CLIENTS - 1]);
     // In each quarter of the time about a quarter of them: never a burst of half.
-    let quarter = (last - first) / 4;
+    let quarter = last.saturating_sub(first) / 4;
     let busiest = fins.iter().map(|&t| fins.iter().filter(|&&u| u >= t && u <= t + quarter).count()).max();
     assert!(busiest.unwrap() <= CLIENTS / 2, "{fins:?}");
 
