@@ -7,9 +7,9 @@
 //!
 //! All of it is one command, taken between two stages of a turn: a SYN meets the listeners of before or those of after.
 
-use super::Shard;
-use super::budget::Budget;
+use super::budget::PartedBudget;
 use super::listen::Listeners;
+use super::{STRAY_REPLIES, Shard, WAIT_REPLIES};
 use crate::metrics::gauges::ListenerCounters;
 use crate::port::Port;
 use crate::service::{Context, Service, ServiceFactory};
@@ -83,8 +83,10 @@ impl<P: Port> Shard<P> {
             core.log.moved(State::Closed, Event::PassiveOpen, State::Listen);
         }
         if core.cfg.stray_replies != change.tcp.stray_replies {
-            core.stray_replies = Budget::new(core.cfg.stray_replies);
-            core.wait_replies = Budget::new(core.cfg.stray_replies);
+            core.stray_replies =
+                PartedBudget::new(core.cfg.stray_replies, core.isn_secret.derived(STRAY_REPLIES));
+            core.wait_replies =
+                PartedBudget::new(core.cfg.stray_replies, core.isn_secret.derived(WAIT_REPLIES));
         }
     }
 }
