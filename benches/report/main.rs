@@ -15,7 +15,7 @@ mod lives;
 mod smol;
 
 use finwheel::shard::mailbox::{mailboxes, no_wake};
-use lives::{CONCURRENT, Life, Lives, Room, Step};
+use lives::{CONCURRENT, Life, Lives, Room};
 use serde_json::{Map, Value, json};
 use smol::Smol;
 use std::path::PathBuf;
@@ -224,18 +224,9 @@ fn segments(lives: &mut Lives, rounds: usize) -> Value {
         }
         strays.push(lives.strays());
     }
-    let name = |step: &Step| match step {
-        Step::Syn => "syn",
-        Step::Ack => "ack",
-        Step::Later => "out_of_order",
-        Step::Data => "data",
-        Step::AckOfFin => "ack_of_fin",
-        Step::Fin => "fin",
-        Step::LastAck => "last_ack",
-    };
     let ns = |t: Vec<Duration>| rounded(per(median(t), CONCURRENT as usize), 1);
     let mut all: Map<_, _> =
-        life.steps().iter().zip(took).map(|(s, t)| (name(s).to_owned(), ns(t))).collect();
+        life.steps().iter().zip(took).map(|(s, t)| (s.as_str().to_owned(), ns(t))).collect();
     put(&mut all, "stray", ns(strays));
     Value::Object(all)
 }

@@ -29,6 +29,7 @@
 //! Privileges: those of [`NEEDED`](crate::port::xsk::NEEDED) for the start, `CAP_NET_ADMIN` up to the detaching; what
 //! `finwheel run` gives up in between: [`sandbox`].
 
+mod accept;
 pub mod admin;
 mod capture;
 mod close_log;

@@ -28,6 +28,7 @@ mod stream;
 
 pub(super) use routes::Shared;
 
+use super::accept::{self, Limits};
 use super::sandbox::{self, Role};
 use crate::config::schema::DEFAULT_SOCKET;
 use hyper::server::conn::http1;
@@ -36,16 +37,14 @@ use hyper_util::service::TowerToHyperService;
 use socket::{Bound, SocketError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use stream::{Patient, STALL};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::sync::oneshot;
 
 /// Connections at the same time; more wait in the kernel's backlog. Operators and their scripts are a handful.
-const MAX_CONNECTIONS: usize = 32;
+const MAX_CONNECTIONS: u32 = 32;
 /// Streams among them: a place is always left for a question.
 const MAX_STREAMS: usize = 16;
 /// Bytes of a request's head, and hyper's smallest buffer at that.
@@ -56,8 +55,6 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 const HEAD_TIME: Duration = Duration::from_secs(2);
 /// Time to send the body.
 const BODY_TIME: Duration = Duration::from_secs(2);
-/// Pause after the kernel could not give a connection: without it the loop would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time that answers under way get at the end.
 const SHUTDOWN_TIME: Duration = Duration::from_millis(500);
 
@@ -127,36 +124,10 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: UnixListener, router: axum::Router, mut stopped: oneshot::Receiver<()>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            // Both a message and the dropped sender mean the end.
-            _ = &mut stopped => break,
-            accepted = accepted => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    connection(stream, router).await;
-                    drop(slot);
-                });
-            }
-            Err(e) => {
-                tracing::warn!(error = %e, "the admin socket cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    if timeout(SHUTDOWN_TIME, slots.acquire_many(MAX_CONNECTIONS as u32)).await.is_err() {
-        tracing::debug!("answers of the admin socket were cut off at the end");
-    }
+async fn serve(listener: UnixListener, router: axum::Router, stopped: oneshot::Receiver<()>) {
+    let accept = async move || listener.accept().await.map(|(stream, _)| stream);
+    let limits = Limits { name: "the admin socket", most: MAX_CONNECTIONS, shutdown: SHUTDOWN_TIME };
+    accept::serve(limits, accept, |stream| connection(stream, router.clone()), stopped).await;
 }
 
 async fn connection(stream: UnixStream, router: axum::Router) {
