@@ -145,7 +145,7 @@ impl<P: Port> Shard<P> {
             conn.flags.set(ConnFlags::TRACED);
         }
         match core.tables.promote(key, &half.tuple, hash, conn) {
-            Some(key) => self.on_conn(key, frame, seg),
+            Some(key) => self.on_conn(key, frame, seg, hash),
             None => self.port.free(frame),
         }
     }
