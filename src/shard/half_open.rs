@@ -98,7 +98,7 @@ impl<P: Port> Shard<P> {
                 if !may {
                     core.block.counters.drop_frame(DropReason::OutOfWindow);
                     self.port.free(frame);
-                } else if core.stray_replies.take(core.now) {
+                } else if core.stray_replies.take(&seg.tuple.remote.addr, core.now) {
                     core.block.counters.challenge_acks += 1;
                     let header = half.ack(&core.cfg, &core.secret, core.now);
                     self.send_half(&half, Some(frame), &header);

@@ -253,7 +253,7 @@ impl<P: Port> Shard<P> {
         ack: SeqNum,
         cause: ResetCause,
     ) {
-        if !self.core.stray_replies.take(self.core.now) {
+        if !self.core.stray_replies.take(&seg.tuple.remote.addr, self.core.now) {
             self.core.block.counters.refuse(BudgetKind::Reset);
             self.core.block.counters.drop_frame(DropReason::ReplyBudget);
             self.port.free(frame);

@@ -52,7 +52,7 @@ use crate::tcp::state_log::StateLog;
 use crate::tcp::syncookie::SynCookies;
 use crate::time::Time;
 use crate::wire::Endpoint;
-use budget::Budget;
+use budget::{Budget, PartedBudget};
 use listen::Listeners;
 use mailbox::Mailbox;
 use outbound::LocalEnds;
@@ -62,6 +62,10 @@ use trace::Trace;
 
 pub use run::Turn;
 pub use tables::{CONNECTION_BYTES, FLIGHT_BYTES, HALF_OPEN_BYTES, TIME_WAIT_BYTES};
+
+/// What keys of budgets are derived for.
+const STRAY_REPLIES: u64 = 0;
+const WAIT_REPLIES: u64 = 1;
 
 /// Connections that a service may resume in one call: a proxy resumes one. Higher: memory for nothing; lower: what is
 /// beyond is not resumed.
@@ -137,9 +141,9 @@ struct Core {
     starved: VecDeque<u32>,
     /// Connections that the service in the present call has resumed.
     resumed: Vec<u32>,
-    stray_replies: Budget,
+    stray_replies: PartedBudget,
     /// ACKs from `TIME_WAIT`: apart from the RSTs, by which their number could be read.
-    wait_replies: Budget,
+    wait_replies: PartedBudget,
     /// Frames passed on to the next worker.
     forwards: Budget,
     drain: Drain,
@@ -205,6 +209,7 @@ impl<P: Port> Shard<P> {
         }
         let client = parts.client.is_some();
         services.extend(parts.client);
+        let keys = parts.secret.of_worker(parts.index_key);
         let count = services.len();
         let core = Core {
             now: parts.now,
@@ -217,14 +222,14 @@ impl<P: Port> Shard<P> {
             pending: VecDeque::with_capacity(parts.capacity.connections),
             starved: VecDeque::with_capacity(parts.capacity.connections),
             resumed: Vec::with_capacity(RESUMED_PER_CALL),
-            stray_replies: Budget::new(parts.tcp.stray_replies),
-            wait_replies: Budget::new(parts.tcp.stray_replies),
+            stray_replies: PartedBudget::new(parts.tcp.stray_replies, keys.derived(STRAY_REPLIES)),
+            wait_replies: PartedBudget::new(parts.tcp.stray_replies, keys.derived(WAIT_REPLIES)),
             forwards: Budget::new(ingress::FORWARDS_PER_SECOND),
             drain: Drain::No,
             trace: None,
             ip_id: 0,
             scratch: Box::new([0; CHUNK_BYTES]),
-            isn_secret: parts.secret.of_worker(parts.index_key),
+            isn_secret: keys,
             cookies: SynCookies::new(&parts.secret, parts.index_key),
             secret: parts.secret,
             cfg: parts.tcp,

@@ -95,7 +95,7 @@ impl<P: Port> Shard<P> {
 
     fn acknowledge_again(&mut self, wait: &TimeWait, frame: Frame, seg: &TcpFrame) {
         let core = &mut self.core;
-        if !core.wait_replies.take(core.now) {
+        if !core.wait_replies.take(&wait.tuple.remote.addr, core.now) {
             core.block.counters.refuse(BudgetKind::TimeWait);
             core.block.counters.drop_frame(DropReason::ReplyBudget);
             self.port.free(frame);

@@ -33,6 +33,18 @@ impl Secret {
         (self.k0, self.k1)
     }
 
+    /// A key for another purpose, from which this one cannot be found.
+    #[must_use]
+    pub fn derived(&self, purpose: u64) -> (u64, u64) {
+        let word = |n: u64| {
+            let mut h = SipHasher13::new_with_keys(self.k0, self.k1);
+            h.write_u64(purpose);
+            h.write_u64(n);
+            h.finish()
+        };
+        (word(0), word(1))
+    }
+
     fn hash(&self, t: &Tuple) -> u64 {
         let hasher = SipHasher13::new_with_keys(self.k0, self.k1);
         if t.is_v4() {

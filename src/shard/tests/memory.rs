@@ -186,6 +186,52 @@ fn d02_peers_whose_services_do_not_read_cannot_empty_the_pool() {
 }
 
 #[test]
+fn d05_peers_that_acknowledge_a_byte_a_second_cost_their_share_and_a_segment_now_and_then() {
+    const HOGS: u16 = 60;
+    const SECONDS: u16 = 30;
+    let mut h = Harness::tuned(|s| (s.capacity.connections, s.capacity.chunks) = (100, 2048));
+    // They offer 64 KiB and are sent what that allows; four times the pool would like to wait behind it.
+    for i in 1..=HOGS {
+        h.peer(PEER_PORT + i);
+        h.handshake(Syn::PLAIN);
+        h.act(&[Do::Send(256 * 1024)]);
+        h.out.clear();
+    }
+    let left = h.shard.core.pool.available();
+    assert!(left >= 2048 / 10, "{left} chunks are left");
+    let mut segments = 0;
+    for second in 1..=SECONDS {
+        for i in 1..=HOGS {
+            h.peer(PEER_PORT + i);
+            h.send(&ack(1 + i64::from(second)));
+        }
+        after!(h, 1000);
+        segments += std::mem::take(&mut h.out).len();
+    }
+    let each = segments / usize::from(HOGS * SECONDS);
+    assert!(each <= 3, "{segments} segments");
+    assert!(h.shard.core.pool.available() >= left, "none of them got more");
+    // Who comes then has its service.
+    h.peer(PEER_PORT);
+    h.handshake(Syn::PLAIN);
+    let before = h.service().sent;
+    h.service().writable = vec![Do::Send(1 << 20)];
+    h.act(&[Do::Send(1 << 20)]);
+    let (mut una, mut rounds) = (1i64, 0);
+    while h.service().sent - before < 1 << 20 {
+        rounds += 1;
+        assert!(rounds < 200, "{} bytes", h.service().sent - before);
+        for seen in std::mem::take(&mut h.out) {
+            let irs = h.peer_mut().irs.expect("the handshake is done");
+            una = una.max(i64::from(seen.header.seq - irs) + seen.payload.len() as i64);
+        }
+        h.send(&ack(una));
+    }
+    all_but_the_hogs_are_gone(&mut h);
+    all_reset(&mut h, PEER_PORT + 1..=PEER_PORT + HOGS);
+}
+
+#[test]
 fn d01_with_an_empty_pool_every_answer_is_counted_and_the_peer_recovers() {
     let mut h = Harness::open_tuned(|s| s.capacity.chunks = 8);
     let taken: Vec<u32> = std::iter::from_fn(|| h.shard.core.pool.alloc()).collect();

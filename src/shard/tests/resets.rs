@@ -484,14 +484,17 @@ fn o09_an_ack_to_nothing_gets_rst_at_its_ack_and_rst_gets_nothing() {
 fn r07_stray_segments_are_answered_within_a_budget() {
     let mut h = Harness::tuned(|s| s.tcp.stray_replies = 5);
     let (src, dst) = ends(81);
+    let mut answered = 0;
     for second in 1..4 {
         for i in 0..20 {
             h.send_raw(&frame(src, dst, &header(Flags::ACK, i, i), 0));
         }
-        assert_eq!(h.out.len(), 5);
+        // Of a budget as small as this one there is one part, of which at least half is given.
+        assert!((3..=5).contains(&h.out.len()), "second {second}: {}", h.out.len());
+        answered += h.out.len() as u64;
         h.out.clear();
-        assert_eq!(drops(&mut h, DropReason::ReplyBudget), 15 * second);
+        assert_eq!(drops(&mut h, DropReason::ReplyBudget), 20 * second - answered);
         after!(h, 1000);
     }
-    assert_eq!(h.counters().resets(), 15);
+    assert_eq!(h.counters().resets(), answered);
 }

