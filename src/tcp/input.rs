@@ -445,7 +445,7 @@ impl Live<'_> {
                 // When ACKs were lost, or a hole before it was filled late, it took less than this; the echo is of a segment
                 // that was sent since, and a bound (in whole milliseconds).
                 let bound = self.since_echo(now, h).map_or(took, |e| e + Duration::from_millis(1));
-                self.rtt.sample(took.min(bound));
+                self.rtt.sample(took.min(bound), now);
                 return true;
             }
             return false;
@@ -456,8 +456,10 @@ impl Live<'_> {
         let of_retransmission = ts.ecr.wrapping_sub(self.flight.rtx_ts).cast_signed() >= 0;
         // Until there is one, the RTO is seconds long.
         let needed = self.rtt.backed_off() || self.rtt.srtt().is_zero();
-        let Some(took) = self.since_echo(now, h).filter(|_| needed && of_retransmission) else { return false };
-        self.rtt.sample(took.max(Duration::from_millis(1)));
+        let Some(took) = self.since_echo(now, h).filter(|_| needed && of_retransmission) else {
+            return false;
+        };
+        self.rtt.sample(took.max(Duration::from_millis(1)), now);
         true
     }
 
