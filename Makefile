@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test model sim strangers goodput build check bench mutants fuzz floods clean-rigs
+.PHONY: help demo test model sim strangers goodput build check bench mutants fuzz floods image test-image clean-rigs
 
 # A freshly installed cargo is not on every PATH yet; tools that setup does not install lie beside the build.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
@@ -76,6 +76,14 @@ floods: ## Flood a serving finwheel with each of trafgen's profiles, and judge w
 fuzz: ## Fuzz from fresh seeds: make fuzz TARGET=ingress TIME=600 (seconds).
 	@scripts/setup.sh build
 	@scripts/fuzz.sh $(FUZZ_TARGET) $(or $(TIME),600)
+
+image: ## Build the container image, with Docker or with buildah.
+	@scripts/setup.sh image
+	@scripts/image.sh build
+
+test-image: ## Run the image between two namespaces and close 1,000 connections against it (root).
+	@scripts/setup.sh image
+	@scripts/image.sh test
 
 clean-rigs: ## Remove namespaces that a killed demo or test left behind (root).
 	@scripts/clean-rigs.sh

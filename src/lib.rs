@@ -16,6 +16,7 @@
 //! | [`metrics`] | what is counted and how it is shown | the catalogue |
 //! | [`config`] | the file, its schema, its errors | values only |
 //! | [`control`] | life of the process, HTTP, drain | shards by mailbox only |
+//! | [`doctor`] | is this machine as finwheel needs it? | `port` and the configuration |
 //! | [`rig`] | throwaway namespaces and kernel peers for demo and tests | the operating system |
 //! | [`sim`] | seeded simulation of whole shards | shards and the simulated link |
 //! | [`cli`] | one file a subcommand | everything |
@@ -23,6 +24,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod drop;
 pub mod memory;
 pub mod metrics;

@@ -137,24 +137,10 @@ fn every_yaml_file_is_yaml() {
 }
 
 #[test]
-fn the_configuration_in_the_kubernetes_manifest_is_right() {
-    let text = read(&root().join("deploy/kubernetes/finwheel.yaml"));
-    let documents = Yaml::load_from_str(&text).expect("YAML");
-    let config = documents.iter().find(|d| d["kind"].as_str() == Some("ConfigMap")).expect("a ConfigMap");
-    let toml = config["data"]["finwheel.toml"].as_str().expect("the file");
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("finwheel.toml");
-    std::fs::write(&path, toml).expect("written");
-    let checked = Command::new(env!("CARGO_BIN_EXE_finwheel")).arg("check").arg("-c").arg(&path).output();
-    let checked = checked.expect("the binary runs");
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-}
-
-#[test]
 fn every_deployment_grants_the_same_capabilities_and_the_code_asks_for_no_other() {
     let needed: Vec<_> =
         finwheel::port::xsk::NEEDED.iter().map(|c| c.as_str()).chain(["CAP_IPC_LOCK"]).collect();
-    for name in ["systemd/finwheel.service", "compose.yaml", "kubernetes/finwheel.yaml", "README.md"] {
+    for name in ["systemd/finwheel.service", "compose.yaml", "kubernetes/daemonset.yaml", "README.md"] {
         let text = read(&root().join("deploy").join(name)).to_uppercase();
         for c in &needed {
             let bare = c.trim_start_matches("CAP_");

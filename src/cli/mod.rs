@@ -6,8 +6,11 @@
 pub mod blast;
 pub mod check;
 pub mod demo;
+pub mod docs;
+pub mod doctor;
 pub mod logging;
 pub mod run;
+pub mod sandbox;
 pub mod sim;
 pub mod top;
 
@@ -45,6 +48,12 @@ pub enum Command {
     /// The first signal drains: no new connections, the ones there are end, the exit code is 0. A second one ends the
     /// process at once, with exit code 128 and the signal's number. A failure while running exits with 1.
     Run(ConfigArgs),
+    /// Examine this machine: what is wrong, why it matters, and the command that mends it.
+    ///
+    /// Looks at kernel, privileges, limits, CPUs, and at an interface with its driver, queues and offloads, as finwheel
+    /// needs them for a configuration. Changes nothing. Exits with 0 when nothing or only notes were found, with 1 for
+    /// warnings, with 2 for errors, or when the configuration is wrong.
+    Doctor(doctor::DoctorArgs),
     /// Watch real clients connect, be served, and close in every order.
     ///
     /// As root it makes a throwaway pair of network namespaces, serves kernel clients over AF_XDP, and removes them
@@ -68,6 +77,15 @@ pub enum Command {
     /// times to close, dropped frames by reason. Asks the metrics address once a second; needs no privilege. Keys: q quits,
     /// p pauses, ? explains.
     Top(top::TopArgs),
+    /// Write the manual pages: finwheel(1) and one for each subcommand.
+    Man(docs::ManArgs),
+    /// Print the completion script of a shell.
+    ///
+    /// For bash: `finwheel completions bash > /etc/bash_completion.d/finwheel`.
+    Completions(docs::CompletionsArgs),
+    /// Enter the sandbox and try what must fail there.
+    #[command(hide = true)]
+    Sandbox(sandbox::SandboxArgs),
 }
 
 /// Where the configuration is.
@@ -85,10 +103,14 @@ impl Cli {
         match self.command {
             Command::Check(args) => check::execute(&args),
             Command::Run(args) => run::execute(&args),
+            Command::Doctor(args) => doctor::execute(&args),
             Command::Demo(args) => demo::execute(&args),
             Command::Sim(args) => sim::execute(&args),
             Command::Blast(args) => blast::execute(&args),
             Command::Top(args) => top::execute(&args),
+            Command::Man(args) => docs::man(&args),
+            Command::Completions(args) => docs::completions(&args),
+            Command::Sandbox(args) => sandbox::execute(&args),
         }
     }
 }

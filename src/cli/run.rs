@@ -1,9 +1,10 @@
 //! `finwheel run`: from the configuration file to the exit code.
 
-use super::{ConfigArgs, EXIT_FAILURE, EXIT_USAGE, logging};
+use super::{ConfigArgs, EXIT_FAILURE, EXIT_USAGE, doctor, logging};
 use crate::config::{self, Config};
 use crate::control::signals::{self, Signals};
-use crate::control::{Outcome, Settings, Terminator, rlimit};
+use crate::control::{Outcome, Settings, Terminator, rlimit, sandbox};
+use crate::port::privileges;
 use std::process::ExitCode;
 
 /// Runs until a signal drains it or it fails.
@@ -27,18 +28,26 @@ pub fn execute(args: &ConfigArgs) -> ExitCode {
         Err(e) => {
             // Where there is no log yet, or its level hides errors, the reason must still be seen.
             eprintln!("finwheel: {e:#}");
+            doctor::explain(&config);
             ExitCode::from(EXIT_FAILURE)
         }
     }
 }
 
 fn run(config: &Config) -> anyhow::Result<Outcome> {
+    if config.process.sandbox {
+        sandbox::ask();
+    }
     // Before any thread: all inherit the mask, and the signals wait for the one that asks for them.
     let deadline = config.drain.deadline;
     let signals = signals::Watch::start(&Signals::block()?, deadline)?;
+    privileges::raise();
     rlimit::raise_locked_memory();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), interface = config.interface.name, "starting");
     let terminator = Terminator::start(&Settings::from_config(config))?;
+    if config.process.sandbox {
+        sandbox::enter()?;
+    }
     announce(config, &terminator);
     signals.started(terminator.control(), deadline);
     let outcome = terminator.wait();
@@ -74,6 +83,7 @@ fn announce(config: &Config, t: &Terminator) {
     }
     let metrics = t.metrics_addr().map_or_else(|| "off".to_owned(), |at| format!("http://{at}/metrics"));
     tracing::info!(at = metrics, "metrics");
+    tracing::info!(sandbox = config.process.sandbox, "process");
     tracing::info!("ready");
 }
 

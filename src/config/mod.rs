@@ -28,8 +28,8 @@ mod tests;
 pub use error::{ConfigError, Diagnostic, Severity};
 pub use schema::{
     BodySource, Config, Congestion, Cores, DrainConfig, HttpConfig, Idle, InterfaceConfig, ListenerConfig,
-    LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, Queues, ServiceConfig, TcpConfig, WorkerConfig,
-    ZeroCopy,
+    LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, ProcessConfig, Queues, ServiceConfig, TcpConfig,
+    WorkerConfig, ZeroCopy,
 };
 
 use std::path::Path;

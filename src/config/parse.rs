@@ -5,8 +5,8 @@
 use super::reader::{self, Fault, Place, Reader, Section, Span};
 use super::schema::{
     BodySource, Config, Congestion, Cores, DrainConfig, HttpConfig, Idle, InterfaceConfig, ListenerConfig,
-    LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, Queues, ServiceConfig, TcpConfig, WorkerConfig,
-    ZeroCopy, bounds,
+    LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, ProcessConfig, Queues, ServiceConfig, TcpConfig,
+    WorkerConfig, ZeroCopy, bounds,
 };
 use super::units::format_size;
 use std::collections::HashSet;
@@ -26,6 +26,7 @@ pub fn config(r: &mut Reader<'_>, dir: &Path) -> Config {
         tcp: TcpConfig::default(),
         listeners: Vec::new(),
         drain: DrainConfig::default(),
+        process: ProcessConfig::default(),
         metrics: MetricsConfig::default(),
         log: LogConfig::default(),
     };
@@ -33,8 +34,9 @@ pub fn config(r: &mut Reader<'_>, dir: &Path) -> Config {
         return config;
     };
     let mut top = r.section(Place::of(""), Some(&root), 0..0);
-    let tables = ["interface", "worker", "tcp", "drain", "metrics", "log"].map(|name| table(&mut top, name));
-    let [on_interface, on_worker, on_tcp, on_drain, on_metrics, on_log] = tables;
+    let tables = ["interface", "worker", "tcp", "drain", "process", "metrics", "log"]
+        .map(|name| table(&mut top, name));
+    let [on_interface, on_worker, on_tcp, on_drain, on_process, on_metrics, on_log] = tables;
     let list = top.raw("listener");
     top.finish();
     config.interface = with(r, "interface", on_interface, interface);
@@ -43,6 +45,9 @@ pub fn config(r: &mut Reader<'_>, dir: &Path) -> Config {
     config.listeners = listeners(r, list, &config.tcp, dir);
     config.drain = with(r, "drain", on_drain, |s, c: &mut DrainConfig| {
         s.duration("deadline", &mut c.deadline, &bounds::DRAIN);
+    });
+    config.process = with(r, "process", on_process, |s, c: &mut ProcessConfig| {
+        s.boolean("sandbox", &mut c.sandbox);
     });
     config.metrics = with(r, "metrics", on_metrics, metrics);
     config.log = with(r, "log", on_log, log);

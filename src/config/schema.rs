@@ -19,6 +19,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// `[drain]`.
     pub drain: DrainConfig,
+    /// `[process]`.
+    pub process: ProcessConfig,
     /// `[metrics]`.
     pub metrics: MetricsConfig,
     /// `[log]`.
@@ -336,6 +338,19 @@ pub struct DrainConfig {
 impl Default for DrainConfig {
     fn default() -> Self {
         Self { deadline: Duration::from_secs(30) }
+    }
+}
+
+/// `[process]`: what the process may do once it has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessConfig {
+    /// Whether it gives up capabilities and system calls that it needs no more.
+    pub sandbox: bool,
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self { sandbox: true }
     }
 }
 

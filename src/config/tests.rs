@@ -34,6 +34,7 @@ fn the_minimal_file_has_every_default() {
     assert_eq!(c.worker, WorkerConfig::default());
     assert_eq!(c.tcp, TcpConfig::default());
     assert_eq!(c.drain, DrainConfig::default());
+    assert_eq!(c.process, ProcessConfig::default());
     assert_eq!(c.metrics, MetricsConfig::default());
     assert_eq!(c.log, LogConfig::default());
     assert_eq!(c.listeners.len(), 1);
@@ -58,6 +59,7 @@ fn the_manual_is_valid_and_its_values_are_the_defaults() {
             tcp: TcpConfig::default(),
             listeners: Vec::new(),
             drain: DrainConfig::default(),
+            process: ProcessConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         }

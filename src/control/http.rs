@@ -15,6 +15,7 @@
 
 use super::live;
 use super::phase::{Phase, Phases};
+use super::sandbox::{self, Role};
 use crate::metrics::exposition::Exposition;
 use axum::Router;
 use axum::extract::State;
@@ -103,7 +104,10 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("fw-http".into())
-            .spawn(move || runtime.block_on(serve(listener, router(admin), stopped)))
+            .spawn(move || {
+                sandbox::begin(Role::Other);
+                runtime.block_on(serve(listener, router(admin), stopped));
+            })
             .map_err(StartError::Thread)?;
         Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
     }

@@ -21,7 +21,8 @@
 //! frames so meet a worker, or nobody for an instant, but the kernel only when nothing of ours is left that it could
 //! reset.
 //!
-//! Privileges: those of [`NEEDED`](crate::port::xsk::NEEDED) for the start, `CAP_NET_ADMIN` up to the detaching.
+//! Privileges: those of [`NEEDED`](crate::port::xsk::NEEDED) for the start, `CAP_NET_ADMIN` up to the detaching; what
+//! `finwheel run` gives up in between: [`sandbox`].
 
 pub mod drain;
 pub mod http;
@@ -30,6 +31,7 @@ mod outbound;
 mod outcome;
 pub mod phase;
 pub mod rlimit;
+pub mod sandbox;
 mod settings;
 pub mod signals;
 mod supervisor;

@@ -8,6 +8,7 @@
 //! No handler runs, so nothing of this is bound to what is safe in one. A signal that arrives while the process starts
 //! drains it when it has; a second one ends it even then.
 
+use super::sandbox::{self, Role};
 use super::terminator::Control;
 use nix::sys::signal::{SigSet, Signal};
 use std::io;
@@ -58,7 +59,10 @@ impl Watch {
         let set = signals.0;
         let watch = Self::default();
         let mine = watch.clone();
-        std::thread::Builder::new().name("fw-signals".into()).spawn(move || mine.wait(&set, deadline))?;
+        std::thread::Builder::new().name("fw-signals".into()).spawn(move || {
+            sandbox::begin(Role::Other);
+            mine.wait(&set, deadline);
+        })?;
         Ok(watch)
     }
 

@@ -4,6 +4,7 @@ use super::http::{self, Admin, Server};
 use super::outbound::{ConnectError, Opener};
 use super::outcome::Outcome;
 use super::phase::{Phase, Phases};
+use super::sandbox::{self, Role};
 use super::settings::{ClientSettings, Cores, Settings};
 use super::supervisor::{REPORT_LIMIT, Request, Supervisor};
 use super::workers::{Plan, Worker};
@@ -184,7 +185,10 @@ impl Terminator {
         let silent = supervisor.first_reports(FIRST_TURN);
         let supervisor = std::thread::Builder::new()
             .name("fw-control".into())
-            .spawn(move || supervisor.run())
+            .spawn(move || {
+                sandbox::begin(Role::Control);
+                supervisor.run()
+            })
             .map_err(StartError::system("starting the thread that looks after the workers"))?;
         let started = Self {
             requests,

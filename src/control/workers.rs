@@ -8,6 +8,7 @@
 //! A shard is made in its own thread, so its memory is touched first by the core that uses it, and services need not
 //! move between threads. The port is dropped there as well, before the steering program is detached.
 
+use super::sandbox::{self, Role};
 use super::settings::{ListenerSettings, ServiceFactory};
 use crate::metrics::block::Block;
 use crate::port::xsk::XskPort;
@@ -117,6 +118,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let queue = port.queue();
         let thread = std::thread::Builder::new().name(format!("fw-worker-{number}")).spawn(move || {
+            sandbox::begin(Role::Other);
             let _ended = AtEnd(ended);
             if let Some(core) = core
                 && !core_affinity::set_for_current(core)

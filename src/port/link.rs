@@ -4,14 +4,11 @@
 //! into the network namespace of the calling thread, which /sys does not (it shows the namespace it was mounted
 //! in). No privilege is needed.
 
-#![allow(unsafe_code)]
-
+use super::ethtool::Ethtool;
 use super::netlink::Netlink;
 use crate::wire::MacAddr;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Facts about an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +37,11 @@ impl LinkFacts {
     /// # Errors
     /// `ENODEV` when there is no such interface in the network namespace of the calling thread.
     pub fn read(name: &str) -> io::Result<Self> {
-        let link = Netlink::open()?.link_by_name(name)?;
+        Self::of(&Netlink::open()?.link_by_name(name)?, name)
+    }
+
+    /// The facts about a link that was asked for.
+    pub(crate) fn of(link: &LinkMessage, name: &str) -> io::Result<Self> {
         let mut facts = Self {
             name: name.to_owned(),
             index: link.header.index,
@@ -68,112 +69,11 @@ impl LinkFacts {
             facts.driver = driver;
         }
         if let Ok(channels) = ethtool.channels() {
-            facts.rx_queues = channels.rx_count + channels.combined_count;
-            facts.tx_queues = channels.tx_count + channels.combined_count;
+            (facts.rx_queues, facts.tx_queues) = (channels.rx, channels.tx);
         }
         Ok(facts)
     }
 }
-
-/// `SIOCETHTOOL` of linux/sockios.h.
-const SIOCETHTOOL: libc::c_ulong = 0x8946;
-/// `ETHTOOL_GDRVINFO` of linux/ethtool.h.
-const ETHTOOL_GDRVINFO: u32 = 0x03;
-/// `ETHTOOL_GCHANNELS` of linux/ethtool.h.
-const ETHTOOL_GCHANNELS: u32 = 0x3c;
-
-/// `struct ethtool_drvinfo`.
-#[repr(C)]
-struct DriverInfo {
-    cmd: u32,
-    driver: [u8; 32],
-    version: [u8; 32],
-    firmware: [u8; 32],
-    bus: [u8; 32],
-    erom: [u8; 32],
-    reserved: [u8; 12],
-    counts: [u32; 5],
-}
-
-/// `struct ethtool_channels`.
-#[repr(C)]
-#[derive(Default)]
-struct Channels {
-    cmd: u32,
-    max_rx: u32,
-    max_tx: u32,
-    max_other: u32,
-    max_combined: u32,
-    rx_count: u32,
-    tx_count: u32,
-    other_count: u32,
-    combined_count: u32,
-}
-
-struct Ethtool {
-    socket: OwnedFd,
-    name: [libc::c_char; libc::IFNAMSIZ],
-}
-
-impl Ethtool {
-    fn open(interface: &str) -> io::Result<Self> {
-        let mut name = [0; libc::IFNAMSIZ];
-        if interface.len() >= name.len() {
-            return Err(io::Error::from_raw_os_error(libc::ENODEV));
-        }
-        for (to, from) in name.iter_mut().zip(interface.bytes()) {
-            *to = from.cast_signed();
-        }
-        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-        Ok(Self { socket, name })
-    }
-
-    /// Runs the ethtool command whose number is the first field of `data`.
-    ///
-    /// # Safety
-    /// `data` must be the structure that linux/ethtool.h lays down for its `cmd`.
-    unsafe fn run<T>(&self, data: &mut T) -> io::Result<()> {
-        let mut request = libc::ifreq {
-            ifr_name: self.name,
-            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: std::ptr::from_mut(data).cast() },
-        };
-        // SAFETY: `request` and what it points at live through the call, and by this function's contract the
-        // kernel writes no more than `T` holds.
-        let ret = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-        if ret < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-
-    fn driver(&self) -> io::Result<String> {
-        let mut info = DriverInfo {
-            cmd: ETHTOOL_GDRVINFO,
-            driver: [0; 32],
-            version: [0; 32],
-            firmware: [0; 32],
-            bus: [0; 32],
-            erom: [0; 32],
-            reserved: [0; 12],
-            counts: [0; 5],
-        };
-        // SAFETY: `DriverInfo` is the structure of ETHTOOL_GDRVINFO.
-        unsafe { self.run(&mut info) }?;
-        let end = info.driver.iter().position(|&b| b == 0).unwrap_or(info.driver.len());
-        Ok(String::from_utf8_lossy(&info.driver[..end]).into_owned())
-    }
-
-    fn channels(&self) -> io::Result<Channels> {
-        let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
-        // SAFETY: `Channels` is the structure of ETHTOOL_GCHANNELS.
-        unsafe { self.run(&mut channels) }?;
-        Ok(channels)
-    }
-}
-
-// The kernel writes this many bytes: linux/ethtool.h.
-const _: () = assert!(size_of::<DriverInfo>() == 196);
-const _: () = assert!(size_of::<Channels>() == 36);
 
 #[cfg(test)]
 mod tests {

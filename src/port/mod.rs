@@ -8,8 +8,10 @@
 //! under a simulated clock.
 
 pub mod bpf;
+pub(crate) mod ethtool;
 pub mod link;
 pub mod mem;
+pub(crate) mod netdev;
 pub(crate) mod netlink;
 pub mod privileges;
 pub mod replay;

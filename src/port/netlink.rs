@@ -9,7 +9,8 @@
 
 use crate::wire::MacAddr;
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -84,6 +85,8 @@ impl Netlink {
                     NetlinkPayload::Error(e) if e.code.is_none() => return Ok(answers),
                     NetlinkPayload::Error(e) => return Err(e.to_io()),
                     NetlinkPayload::InnerMessage(m) => answers.push(m),
+                    // The end of a list.
+                    NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::Overrun(_) => return Err(io::Error::other("netlink overrun")),
                     _ => {}
                 }
@@ -114,6 +117,19 @@ impl Netlink {
                 _ => None,
             })
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+
+    /// All links of this network namespace.
+    pub(crate) fn links(&mut self) -> io::Result<Vec<LinkMessage>> {
+        let ask = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.request(ask, NLM_F_DUMP)?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|m| match m {
+                RouteNetlinkMessage::NewLink(link) => Some(link),
+                _ => None,
+            })
+            .collect())
     }
 
     /// Changes a link: state, attributes, attached program.

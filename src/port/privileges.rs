@@ -18,13 +18,18 @@ pub enum Capability {
     Perfmon,
     /// Enter and create namespaces, mount.
     SysAdmin,
+    /// Lock memory beyond the limit.
+    IpcLock,
 }
 
 impl Capability {
-    const fn bit(self) -> u64 {
+    /// Its bit in the sets of /proc/PID/status.
+    #[must_use]
+    pub const fn bit(self) -> u64 {
         match self {
             Self::NetAdmin => 1 << 12,
             Self::NetRaw => 1 << 13,
+            Self::IpcLock => 1 << 14,
             Self::SysAdmin => 1 << 21,
             Self::Perfmon => 1 << 38,
             Self::Bpf => 1 << 39,
@@ -37,6 +42,7 @@ impl Capability {
         match self {
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
+            Self::IpcLock => "CAP_IPC_LOCK",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
@@ -47,6 +53,17 @@ impl Capability {
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Makes effective what the calling thread is permitted: the capabilities of a file that has them as permitted only
+/// (`setcap ...=p`), so that it can be executed also where they are not granted. Threads that are started later inherit it.
+pub fn raise() {
+    let raised = caps::read(None, caps::CapSet::Permitted)
+        .and_then(|permitted| caps::set(None, caps::CapSet::Effective, &permitted));
+    // What is missing then is named by whoever needs it.
+    if let Err(e) = raised {
+        tracing::debug!(error = %e, "the permitted capabilities cannot be made effective");
     }
 }
 
@@ -66,7 +83,8 @@ fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(hex.trim(), 16).ok()
 }
 
-fn missing_from(set: u64, wanted: &[Capability]) -> Vec<Capability> {
+/// The capabilities out of `wanted` that a set lacks.
+pub(crate) fn missing_from(set: u64, wanted: &[Capability]) -> Vec<Capability> {
     wanted
         .iter()
         .copied()
@@ -78,6 +96,18 @@ fn missing_from(set: u64, wanted: &[Capability]) -> Vec<Capability> {
             set & (c.bit() | stand_in) == 0
         })
         .collect()
+}
+
+/// The running kernel's major and minor number; `None` when it does not say.
+#[must_use]
+pub fn kernel() -> Option<(u32, u32)> {
+    version_of(&std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+/// Of a release such as `6.1.0-44-amd64`.
+pub(crate) fn version_of(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// The names, joined for a message.

@@ -13,6 +13,7 @@
 //! Syscalls: unshare, setns, mount, umount2, netlink. Privilege: `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`; without them
 //! [`Rig::new`] returns [`RigError::NotPermitted`], which tests take as a reason to skip.
 
+pub mod forbidden;
 mod loss;
 mod napi;
 mod netns;

@@ -5,9 +5,13 @@
 //! |---|---|
 //! | `serve` | services answer, on both IP versions and several workers, and the counters say what happened |
 //! | `drain` | a signal ends every connection gracefully and in time, and never touches the kernel's own traffic |
+//! | `doctor` | what is wrong with machine and interface is found, and the commands that are named mend it |
 //! | `failure` | what cannot start says why; what fails while it runs names the worker and ends the process |
+//! | `sandbox` | a process serves and drains without the privileges it started with |
 
 mod common;
+mod doctor;
 mod drain;
 mod failure;
+mod sandbox;
 mod serve;

@@ -60,7 +60,7 @@ const REPLACE: u32 = 1 << 4;
 
 /// The programs attached to an interface: kernel-wide program id and mode. An offloaded one is not listed; it
 /// runs beside.
-pub(super) fn attached(netlink: &mut Netlink, index: u32) -> io::Result<Vec<(AttachMode, u32)>> {
+pub(crate) fn attached(netlink: &mut Netlink, index: u32) -> io::Result<Vec<(AttachMode, u32)>> {
     let link = netlink.link_by_index(index)?;
     let mut found = Vec::new();
     for xdp in link.attributes.iter().filter_map(|a| match a {

@@ -21,6 +21,7 @@ mod attach;
 mod tests;
 
 pub use attach::AttachMode;
+pub(crate) use attach::attached;
 
 use super::link::LinkFacts;
 use super::netlink::Netlink;
@@ -268,7 +269,7 @@ impl Steering {
             // A program that went away in between is no obstacle.
             let Some(info) = info else { continue };
             let name = info.name_as_str().unwrap_or_default();
-            if name != PROGRAM {
+            if !is_ours(name) {
                 return Err(SetupError::ProgramAttached {
                     interface: self.interface.clone(),
                     id,
@@ -434,6 +435,28 @@ impl Drop for Steering {
             tracing::warn!(interface = self.interface, error = %e, "steering program stays attached");
         }
     }
+}
+
+/// Whether a finwheel holds the interface now.
+pub(crate) fn is_held(interface: &str) -> bool {
+    matches!(own(interface), Err(SetupError::Held { .. }))
+}
+
+/// The name of a loaded program; `None` when it is gone or may not be asked.
+pub(crate) fn name_of(id: u32) -> Option<String> {
+    let info = aya::programs::loaded_programs().filter_map(Result::ok).find(|p| p.id() == id)?;
+    info.name_as_str().map(str::to_owned)
+}
+
+/// Whether the kernel, or what stands before it, refuses to make a map: one is made and thrown away.
+pub(crate) fn is_refused() -> bool {
+    let tried = aya::sys::is_map_supported(aya::maps::MapType::Array);
+    tried.is_err_and(|e| e.io_error.raw_os_error() == Some(libc::EPERM))
+}
+
+/// Whether a program of this name is finwheel's.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name == PROGRAM
 }
 
 /// Binds the name that says this interface has its finwheel. Abstract names belong to a network namespace, as
