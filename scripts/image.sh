@@ -41,7 +41,7 @@ make_base() {
     [ "$(id -u)" = 0 ] || die "$base cannot be pulled; to make it, debootstrap needs root"
     say "$base cannot be pulled: it is made of Debian's packages"
     rm -rf "$out/base"
-    debootstrap --variant=minbase bookworm "$out/base" http://deb.debian.org/debian >"$out/debootstrap.log" ||
+    debootstrap --variant=minbase bookworm "$out/base" >"$out/debootstrap.log" ||
         die "debootstrap failed; see $out/debootstrap.log"
     tar -C "$out/base" -c . | podman "${store[@]}" import - "$base" >/dev/null
     rm -rf "$out/base"
@@ -77,7 +77,9 @@ cleanup() {
     if [ ${#engine[@]} -gt 0 ]; then
         # As init of its container, sleep takes no notice of SIGTERM.
         "${engine[@]}" kill "fw$$-net" >/dev/null 2>&1
-        "${engine[@]}" rm -f "fw$$-server" "fw$$-net" >/dev/null 2>&1
+        # One after the other: the first one lives in the namespace of the second.
+        "${engine[@]}" rm -f "fw$$-server" >/dev/null 2>&1
+        "${engine[@]}" rm -f "fw$$-net" >/dev/null 2>&1
     fi
     ip netns del "fw$$-0-client" 2>/dev/null
 }

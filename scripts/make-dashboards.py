@@ -246,6 +246,12 @@ WORKERS = board("finwheel-workers", "workers and rings", "What each worker does 
         graph("Half-open", "Share of the table in use.", [(FULL % (("half_open",) * 2), "worker {{worker}}")], "percentunit"),
         graph("Chunks", "Share of the 2 KiB buffers in use.", [("finwheel_chunks_used / finwheel_chunks_capacity", "worker {{worker}}")], "percentunit"),
     ]),
+    ("Operators", [
+        graph("Close records lost", "Records that the close log's file and followers did not get, because its queue was full.",
+              [(rate("finwheel_close_log_lost_total"), "lost")], "ops"),
+        graph("Captured frames", "Frames that `finwheel capture` got, and those it lost for want of a buffer.",
+              [(total("event", "finwheel_capture_frames_total"), "{{event}}")], "pps"),
+    ]),
 ])
 
 ATTACKS = board("finwheel-attacks", "drops and attacks", "What is refused, why, and whether a flood shows.", [

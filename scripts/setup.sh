@@ -1,10 +1,8 @@
 #!/usr/bin/env bash
 # Makes sure that what finwheel's build, demo, tests and benches need is there.
 #
-#   scripts/setup.sh [build|demo|test|bench|image]
-#
-# Default: test, which includes the two before it and the servers that finwheel is measured beside. image: the demo's, and an
-# engine to build and run containers, unless there is Docker's.
+#   scripts/setup.sh [build|demo|test|bench|image]   (default: test, which includes the others but for `valgrind` and what
+#                                                     builds and runs containers)
 #
 # What is missing is installed when it can be (root, apt-get); otherwise it is named, with the command that installs
 # it, and the exit code is 1. Nothing is ever removed or upgraded, no service is started, and when everything is

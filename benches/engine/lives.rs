@@ -67,6 +67,21 @@ pub enum Step {
     LastAck,
 }
 
+impl Step {
+    /// As keys have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Syn => "syn",
+            Self::Ack => "ack",
+            Self::Later => "out_of_order",
+            Self::Data => "data",
+            Self::AckOfFin => "ack_of_fin",
+            Self::Fin => "fin",
+            Self::LastAck => "last_ack",
+        }
+    }
+}
+
 impl Life {
     pub const fn steps(self) -> &'static [Step] {
         use Step::{Ack, AckOfFin, Data, Fin, LastAck, Later, Syn};
@@ -192,7 +207,7 @@ impl Lives {
                 connections: room.connections,
                 half_open: room.half_open,
                 time_wait: room.time_wait,
-                chunks: 1024,
+                chunks: 4 * room.connections,
             },
             listeners: vec![listener(PORT, true), listener(PORT + 1, false)],
             client: None,

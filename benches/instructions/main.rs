@@ -11,7 +11,7 @@
 #[path = "../engine/lives.rs"]
 mod lives;
 
-use lives::{CONCURRENT, Life, Lives, Room, Step};
+use lives::{CONCURRENT, Life, Lives, Room};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::process::Command;
@@ -43,7 +43,7 @@ fn main() {
         let mut of_steps = Map::new();
         for (i, step) in life.steps().iter().enumerate() {
             let so_far = count(&format!("{name} {}", i + 1));
-            of_steps.insert(step_name(*step).to_owned(), per_life(so_far - before));
+            of_steps.insert(step.as_str().to_owned(), per_life(so_far - before));
             before = so_far;
         }
         all.insert(name.to_owned(), json!({ "life": per_life(before), "segment": of_steps }));
@@ -81,17 +81,5 @@ fn count(play: &str) -> u64 {
     match collected {
         Some(n) if out.status.success() => n,
         _ => panic!("valgrind ended with {}: {told}", out.status),
-    }
-}
-
-const fn step_name(step: Step) -> &'static str {
-    match step {
-        Step::Syn => "syn",
-        Step::Ack => "ack",
-        Step::Later => "out_of_order",
-        Step::Data => "data",
-        Step::AckOfFin => "ack_of_fin",
-        Step::Fin => "fin",
-        Step::LastAck => "last_ack",
     }
 }

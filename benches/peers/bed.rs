@@ -1,7 +1,7 @@
 //! The test bed: one veth, the kernel's reception of each end in a thread on that end's core, and processes on cores.
 
 use anyhow::{Context as _, Result, bail};
-use finwheel::rig::{CLIENT_INTERFACE, Cleaner, Namespace, Rig, RigConfig, SERVER_INTERFACE, Side};
+use finwheel::rig::{CLIENT_INTERFACE, Cleaner, Namespace, Rig, RigConfig, SERVER_INTERFACE};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,10 +17,6 @@ const SOURCES: &str = "10.128.0.0/9";
 /// Length of a queue between a socket and the veth, frames. The veth itself has room for 256; with a queue before it a
 /// full one holds the sender back, as a NIC does, where it would drop otherwise.
 const QUEUE: &str = "1000";
-
-/// Polls without a frame before the kernel takes a queue back, and the nanoseconds that it waits for each: what the kernel's
-/// documentation proposes for busy polling (Documentation/networking/napi.rst).
-const BUSY_POLLED: [&str; 2] = ["2", "200000"];
 
 /// Which core is whose.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +34,9 @@ impl Cores {
         let allowed: Vec<usize> = (0..CpuSet::count()).filter(|&c| set.is_set(c).unwrap_or(false)).collect();
         match allowed[..] {
             [client, .., server] => Ok(Self { server, client }),
-            _ => bail!("two cores are needed, one for the server and one for the client; allowed are {allowed:?}"),
+            _ => bail!(
+                "two cores are needed, one for the server and one for the client; allowed are {allowed:?}"
+            ),
         }
     }
 }
@@ -114,19 +112,12 @@ impl Bed {
         let via = self.rig.client_v4().context("the rig has an IPv4 address")?.to_string();
         run(ns.command("ip"), &["route", "add", SOURCES, "via", &via])?;
         for (ns, interface) in [(ns, SERVER_INTERFACE), (self.rig.client_ns(), CLIENT_INTERFACE)] {
-            if queues == 1 {
-                run(ns.command("tc"), &["qdisc", "replace", "dev", interface, "root", "pfifo", "limit", QUEUE])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the kernel leave an end's queues to a process that polls them itself, for as long as it does; or take them back,
-    /// for which it must not wait.
-    pub fn leave_to_worker(&self, side: Side, yes: bool) -> Result<()> {
-        let values = if yes { BUSY_POLLED } else { ["0", "0"] };
-        for (attribute, value) in ["napi_defer_hard_irqs", "gro_flush_timeout"].into_iter().zip(values) {
-            self.rig.set_attribute(side, attribute, value)?;
+            let base = ["qdisc", "replace", "dev", interface, "root"];
+            // With several transmit queues each gets the default one, which is as long.
+            let kind: &[&str] = if queues == 1 { &["pfifo", "limit", QUEUE] } else { &["mq"] };
+            run(ns.command("tc"), &[&base[..], kind].concat())?;
+            // What an end sends that might be a large segment is received in a softirq on its own core, past the thread.
+            run(ns.command("ethtool"), &["-K", interface, "tso", "off"])?;
         }
         Ok(())
     }
@@ -181,7 +172,10 @@ impl Process {
         let log = dir.path().join("log");
         let mut command = ns.command(program);
         make(dir.path(), &mut command)?;
-        command.stdin(Stdio::null()).stdout(File::create(dir.path().join("out"))?).stderr(File::create(&log)?);
+        command
+            .stdin(Stdio::null())
+            .stdout(File::create(dir.path().join("out"))?)
+            .stderr(File::create(&log)?);
         // A child has the cores of the thread that makes it.
         let spawned = std::thread::scope(|s| {
             let pinned = s.spawn(|| {
@@ -211,7 +205,12 @@ impl Process {
     }
 
     /// Waits until `done`, and while it does the process must live.
-    pub fn until(&mut self, what: &str, limit: Duration, mut done: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
+    pub fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut done: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<()> {
         let end = Instant::now() + limit;
         while !done(self)? {
             if let Some(status) = self.child.try_wait()? {

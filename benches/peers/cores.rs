@@ -50,7 +50,8 @@ impl Account {
     /// Reads both accounts.
     pub fn read(&self) -> Result<Reading> {
         let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
-        let core = busy_ticks(&stat, self.core).with_context(|| format!("/proc/stat has no cpu{}", self.core))?;
+        let core =
+            busy_ticks(&stat, self.core).with_context(|| format!("/proc/stat has no cpu{}", self.core))?;
         let mut ns = 0;
         for pid in &self.kernel {
             ns += run_time(&format!("/proc/{pid}"))?;

@@ -5,15 +5,19 @@ use crate::summary::{KEYS, Key, Unit, figure};
 use serde_json::Value;
 use std::fmt::Write;
 
+/// Takes the number out of an entry.
+type Figure = fn(&Value) -> Option<f64>;
+
 /// What stands for a figure that was not measured.
 const NONE: &str = "not measured";
 
 /// A number as people write it: thousands apart, three figures below.
 pub fn number(n: f64) -> String {
     let digits = match n.abs() {
+        _ if n.fract() == 0.0 => 0,
         x if x >= 100.0 => 0,
         x if x >= 10.0 => 1,
-        x if x >= 1.0 || x == 0.0 => 2,
+        x if x >= 1.0 => 2,
         _ => 3,
     };
     let text = format!("{n:.digits$}");
@@ -80,6 +84,7 @@ pub fn markdown(summary: &Value) -> String {
     peers(&mut out, &f);
     holding(&mut out, &f);
     scaling(&mut out, &f);
+    engine(&mut out, &f);
     paper::write(&mut out, summary);
     every(&mut out, summary);
     // What has no text of its own is in here too, so that the document can be made again from itself.
@@ -194,6 +199,38 @@ fn scaling(out: &mut String, f: &Figures<'_>) {
         f.show("scaling.two_cores_conn_per_s", Unit::PerSecond),
         f.show("scaling.factor", Unit::Times),
     );
+}
+
+/// What the engine's own bench says beyond the keys that must be there.
+fn engine(out: &mut String, f: &Figures<'_>) {
+    let _ = write!(
+        out,
+        "\n## The engine alone\n\n\
+         A shard on a port that only replays frames: parsing, tables, wheels, counters, the service, and the frames out; no \
+         system call. Lives a second on one core: {} with an empty table, {} with a million in `TIME_WAIT`, **{}** with ten \
+         million; smoltcp over its own in-memory device, on its best number of sockets: {} times less. Ten million \
+         `TIME_WAIT` and a million idle connections take {} of resident memory.\n",
+        f.show("engine.lifecycles_per_s.resident_0", Unit::PerSecond),
+        f.show("engine.lifecycles_per_s.resident_1m", Unit::PerSecond),
+        f.show("engine.lifecycles_per_s.resident_10m", Unit::PerSecond),
+        f.show("engine.vs_smoltcp", Unit::Count),
+        f.show("memory.10m_tw_1m_idle_rss_bytes", Unit::Bytes),
+    );
+    let lists: [(&str, &str, Figure); 3] = [
+        ("lives a second at ten million, by frames to a burst", "burst", Value::as_f64),
+        ("nanoseconds a segment at ten million", "segment_ns", Value::as_f64),
+        ("nanoseconds a life, by shards beside each other on one core", "shards", |v| {
+            v["ns_per_life"].as_f64()
+        }),
+    ];
+    for (what, key, of) in lists {
+        let Some(list) = f.0["engine"][key].as_object() else { continue };
+        let mut cells: Vec<(&String, f64)> = list.iter().filter_map(|(k, v)| Some((k, of(v)?))).collect();
+        // Numbers by their size, names by the alphabet.
+        cells.sort_by_key(|(k, _)| (k.parse::<u64>().unwrap_or(u64::MAX), (*k).clone()));
+        let cells: Vec<String> = cells.iter().map(|(k, n)| format!("{k}: {}", number(*n))).collect();
+        let _ = writeln!(out, "\n* {what}: {}", cells.join(", "));
+    }
 }
 
 fn every(out: &mut String, summary: &Value) {

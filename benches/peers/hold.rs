@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Between looks at the population. An answer copies the worker's counters, so it must not be had all the time.
 const LOOK: Duration = Duration::from_millis(50);
+/// How much older than now what the server's metrics say may be: workers report once a second.
+const LAG: Duration = Duration::from_secs(3);
 /// Longest wait for anything that the server's metrics are asked for.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Share of the rate of whole lives at which connections that are to be kept are opened: they come by the clock, and a
@@ -59,28 +61,38 @@ struct Held {
 }
 
 /// Watches a population grow to `count`, from the first one on.
-fn watch(bed: &Bed, server: &mut Server, client: &mut Client, state: &str, count: u64, limit: Duration) -> Result<Held> {
+fn watch(
+    bed: &Bed,
+    server: &mut Server,
+    client: &mut Client,
+    state: &str,
+    count: u64,
+    limit: Duration,
+) -> Result<Held> {
     let began = Instant::now();
-    let mut first = None;
+    let (mut first, mut ended) = (None, None);
     let (mut most, mut client_rss) = (0, 0);
     loop {
         // Asked before the population: what it did last is then counted there.
         let running = client.process().ended()?.is_none();
         if running {
             client_rss = client_rss.max(most_resident(client.process().id()).unwrap_or(0));
+        } else {
+            ended.get_or_insert_with(Instant::now);
         }
+        let told = ended.is_some_and(|e: Instant| e.elapsed() > LAG);
         let n = population(bed, state)?;
         if n > 0 {
             first.get_or_insert_with(Instant::now);
         }
         most = most.max(n);
-        // A few may have failed, and then it ends here, once the client says so.
-        let all = n >= count || (!running && n as f64 >= count as f64 * ENOUGH);
+        // A few may have failed: then it ends here, once the client has ended and the server has told of all.
+        let all = n >= count || (told && n as f64 >= count as f64 * ENOUGH);
         if all {
             let seconds = first.map_or(0.0, |f| f.elapsed().as_secs_f64());
             return Ok(Held { count: n, seconds, rss: resident(server.process().id())?, client_rss });
         }
-        if !running || began.elapsed() > limit {
+        if told || began.elapsed() > limit + LAG {
             bail!(
                 "{most} of {count} were in {state} at a time: {} {}",
                 client.process().out().trim(),
@@ -109,7 +121,10 @@ pub fn rate(bed: &Bed, cores: Cores) -> Result<Rate> {
     let takes = Duration::from_secs(1);
     let load = Load {
         cores: vec![cores.client],
-        options: format!("--request http --close server --concurrency 256 --duration {}ms", takes.as_millis()),
+        options: format!(
+            "--request http --close server --concurrency 256 --duration {}ms",
+            takes.as_millis()
+        ),
         takes,
     };
     let lives = client::run(bed, &load)?.figure("/completed_per_s")?;
@@ -153,16 +168,22 @@ pub fn time_wait(bed: &Bed, cores: Cores, count: u64, rate: Rate) -> Result<Valu
     let empty = resident(server.process().id())?;
     let load = Load {
         cores: vec![cores.client],
-        options: format!("--request http --close server --connections {count} --concurrency 256 --timeout 10s"),
-        takes: Duration::from_secs_f64(count as f64 / rate * 3.0) + Duration::from_secs(10),
+        options: format!(
+            "--request http --close server --connections {count} --concurrency 256 --timeout 10s"
+        ),
+        takes: Duration::from_secs_f64(count as f64 / rate * 1.5) + Duration::from_secs(20),
     };
     if load.takes > Duration::from_secs(230) {
-        bail!("{count} records at {rate:.0} a second do not come together within the 240 s that the first lasts");
+        bail!(
+            "{count} records at {rate:.0} a second do not come together within the 240 s that the first lasts"
+        );
     }
     let mut client = Client::start(bed, &load)?;
     let held = watch(bed, &mut server, &mut client, "TIME_WAIT", count, load.takes)?;
     let report = client.report()?;
     server.stop()?;
+    // The client's own time, from the first connection to the last one's end: the server tells once a second only.
+    let held = Held { seconds: report.figure("/elapsed_s")?, ..held };
     let mut value = part(&held, empty);
     value["errors"] = json!(report.figure("/errors_total")?);
     Ok(value)

@@ -15,10 +15,13 @@ pub fn describe(mode: &str, quick: bool) -> Result<Value> {
         Some(line.split_once(':')?.1.trim().to_owned())
     };
     let meminfo = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-    let kib = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let kib = meminfo
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("/proc/sys/kernel/osrelease")?;
     let load = fs::read_to_string("/proc/loadavg").context("/proc/loadavg")?;
-    let mitigation = fs::read_to_string("/sys/devices/system/cpu/vulnerabilities/spectre_v2").unwrap_or_default();
+    let mitigation =
+        fs::read_to_string("/sys/devices/system/cpu/vulnerabilities/spectre_v2").unwrap_or_default();
     Ok(json!({
         "cpu": field("model name").unwrap_or_else(|| "unknown".into()),
         "mhz": field("cpu MHz").and_then(|m| m.parse::<f64>().ok()),

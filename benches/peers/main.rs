@@ -129,7 +129,10 @@ fn end_with_signals() -> Result<()> {
         bed::clean_rigs();
         std::process::exit(SIGNALLED + signal as i32);
     };
-    std::thread::Builder::new().name("signals".into()).spawn(wait).context("the thread that waits for signals")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(wait)
+        .context("the thread that waits for signals")?;
     Ok(())
 }
 
@@ -178,7 +181,10 @@ fn publish(args: &Args, parts: &Path) -> Result<()> {
     if !missing.is_empty() {
         let text = format!("not measured: {}", missing.join(", "));
         if !args.incomplete {
-            bail!("{text}; the benches that measure them write {}/*.json (--incomplete goes on without)", parts.display());
+            bail!(
+                "{text}; the benches that measure them write {}/*.json (--incomplete goes on without)",
+                parts.display()
+            );
         }
         eprintln!("warning: {text}");
     }

@@ -61,7 +61,8 @@ pub fn write(out: &mut String, summary: &Value) {
     for gbit in LINKS {
         let rate = line(gbit);
         let records = rate * 60.0;
-        let memory = record.map_or_else(|| "not measured".into(), |b| format!("{} GB", number(records * b / 1e9)));
+        let memory =
+            record.map_or_else(|| "not measured".into(), |b| format!("{} GB", number(records * b / 1e9)));
         let _ = writeln!(
             out,
             "| {gbit:.0} GbE | {} million | {} | {} | {} million, {memory} |",

@@ -4,7 +4,7 @@ use crate::bed::{Bed, Process};
 use crate::cores::Account;
 use crate::epoll::BODY;
 use anyhow::{Context as _, Result, bail};
-use finwheel::rig::{SERVER_INTERFACE, Side};
+use finwheel::rig::SERVER_INTERFACE;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -78,10 +78,6 @@ pub fn address(bed: &Bed) -> Result<SocketAddr> {
 impl Server {
     /// Starts one on these cores, and returns when it serves.
     pub fn start(bed: &Bed, kind: Kind, cores: &[usize]) -> Result<Self> {
-        if kind != Kind::Finwheel {
-            // A server on sockets is not to wait for a poll that nobody makes.
-            bed.leave_to_worker(Side::Server, false)?;
-        }
         match kind {
             Kind::Finwheel => Self::finwheel(bed, cores, "http", Tables::default()),
             Kind::Nginx => Self::nginx(bed, cores),
@@ -91,12 +87,12 @@ impl Server {
 
     /// finwheel with one listener, a worker on each of the cores.
     pub fn finwheel(bed: &Bed, cores: &[usize], service: &str, tables: Tables) -> Result<Self> {
-        bed.leave_to_worker(Side::Server, true)?;
         let at = address(bed)?;
-        let body = if service == "http" { format!("[listener.http]\nbody = {BODY:?}\n") } else { String::new() };
+        let body =
+            if service == "http" { format!("[listener.http]\nbody = {BODY:?}\n") } else { String::new() };
         let Tables { connections, time_wait, time_wait_s } = tables;
         let config = format!(
-            "[interface]\nname = \"{SERVER_INTERFACE}\"\nbusy_poll = true\n[worker]\ncores = {cores:?}\nconnections = {connections}\n\
+            "[interface]\nname = \"{SERVER_INTERFACE}\"\n[worker]\ncores = {cores:?}\nconnections = {connections}\n\
              half_open = 16384\ntime_wait = {time_wait}\n[tcp]\ntime_wait = \"{time_wait_s}s\"\n\
              [metrics]\nlisten = \"{METRICS}\"\n[[listener]]\nname = \"bench\"\naddress = \"{at}\"\n\
              service = \"{service}\"\n{body}"
@@ -113,7 +109,8 @@ impl Server {
     }
 
     fn nginx(bed: &Bed, cores: &[usize]) -> Result<Self> {
-        let nginx = nginx().context("nginx is not installed: scripts/setup.sh bench takes it out of its package")?;
+        let nginx =
+            nginx().context("nginx is not installed: scripts/setup.sh bench takes it out of its package")?;
         let at = address(bed)?;
         let make = |dir: &Path, command: &mut Command| {
             let file = dir.join("nginx.conf");
@@ -188,8 +185,10 @@ pub fn nginx() -> Option<String> {
 /// One worker with its own listening socket, woken when the request is there, no log, no keep-alive, nothing that lingers.
 pub fn nginx_config(dir: &Path, at: SocketAddr, cores: &[usize]) -> String {
     let dir = dir.display();
-    let affinity: String =
-        (0..=cores.iter().copied().max().unwrap_or(0)).rev().map(|c| if cores.contains(&c) { '1' } else { '0' }).collect();
+    let affinity: String = (0..=cores.iter().copied().max().unwrap_or(0))
+        .rev()
+        .map(|c| if cores.contains(&c) { '1' } else { '0' })
+        .collect();
     let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("  {what}_temp_path {dir}/{what};\n"))
         .concat();

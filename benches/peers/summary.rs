@@ -62,12 +62,20 @@ const fn key(place: &'static str, unit: Unit, says: &'static str) -> Key {
 
 /// All of them, in the order of the document.
 pub const KEYS: &[Key] = &[
-    key("engine.lifecycles_per_s.resident_0", Unit::PerSecond, "lives of connections on one core, engine alone"),
+    key(
+        "engine.lifecycles_per_s.resident_0",
+        Unit::PerSecond,
+        "lives of connections on one core, engine alone",
+    ),
     key("engine.lifecycles_per_s.resident_1m", Unit::PerSecond, "the same with 1 million in `TIME_WAIT`"),
     key("engine.lifecycles_per_s.resident_10m", Unit::PerSecond, "the same with 10 million in `TIME_WAIT`"),
     key("engine.vs_smoltcp", Unit::Times, "lives a second, as many times smoltcp's"),
     key("engine.expiry_ns", Unit::Ns, "to expire one `TIME_WAIT` record"),
-    key("engine.max_rx_gap_us", Unit::Us, "longest gap between receptions while a million records expire at once"),
+    key(
+        "engine.max_rx_gap_us",
+        Unit::Us,
+        "longest gap between receptions while a million records expire at once",
+    ),
     key("memory.time_wait_v4_bytes", Unit::Bytes, "a `TIME_WAIT` record over IPv4, all in"),
     key("memory.time_wait_v6_bytes", Unit::Bytes, "a `TIME_WAIT` record over IPv6, all in"),
     key("memory.syn_rcvd_v4_bytes", Unit::Bytes, "a half-open connection over IPv4, all in"),
@@ -75,7 +83,11 @@ pub const KEYS: &[Key] = &[
     key("veth.finwheel.conn_per_s", Unit::PerSecond, "connections, finwheel's `http`"),
     key("veth.nginx.conn_per_s", Unit::PerSecond, "connections, nginx"),
     key("veth.epoll.conn_per_s", Unit::PerSecond, "connections, the least that epoll can do"),
-    key("veth.finwheel.cpu_s_per_million", Unit::CpuPerMillion, "of the server's core for a million, finwheel"),
+    key(
+        "veth.finwheel.cpu_s_per_million",
+        Unit::CpuPerMillion,
+        "of the server's core for a million, finwheel",
+    ),
     key("veth.nginx.cpu_s_per_million", Unit::CpuPerMillion, "of the server's core for a million, nginx"),
     key("veth.epoll.cpu_s_per_million", Unit::CpuPerMillion, "of the server's core for a million, epoll"),
     key("veth.finwheel.close_ms_p99", Unit::Ms, "to close, 99 of 100, at the common rate, finwheel"),

@@ -55,7 +55,7 @@ impl Device for Memory {
     }
 
     fn transmit(&mut self, _: SmolInstant) -> Option<Tx<'_>> {
-        (self.sent_len < self.sent.len()).then(|| Tx(&mut self.sent, &mut self.sent_len))
+        (self.sent_len < self.sent.len()).then_some(Tx(&mut self.sent, &mut self.sent_len))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

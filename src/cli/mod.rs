@@ -3,15 +3,23 @@
 //! Exit codes: 0 done, 1 a failure at run time, 2 a wrong command line or configuration. Results go to standard
 //! output, everything else to standard error.
 
+pub mod admin;
 pub mod blast;
+pub mod capture;
 pub mod check;
+pub mod close;
+pub mod closes;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
+pub mod drain;
 pub mod logging;
+pub mod reload;
 pub mod run;
 pub mod sandbox;
 pub mod sim;
+pub mod ss;
+pub mod status;
 pub mod top;
 
 use clap::{Parser, Subcommand};
@@ -86,6 +94,38 @@ pub enum Command {
     /// Enter the sandbox and try what must fail there.
     #[command(hide = true)]
     Sandbox(sandbox::SandboxArgs),
+    /// List the connections of a running process, in every state.
+    ///
+    /// Half-open ones, connections, and `TIME_WAIT`, of all workers, as they are found: tables of millions are looked
+    /// through in slices, which the packets do not wait for. One that changes while it is looked for may be shown twice.
+    Ss(ss::SsArgs),
+    /// Close connections of a running process gracefully, by filter.
+    ///
+    /// Their services end them as in a drain: what was begun is finished, then a FIN is sent. Prints how many.
+    Close(close::EndArgs),
+    /// Reset connections of a running process, by filter.
+    ///
+    /// A RST is sent and the record dropped, half-open ones too. `TIME_WAIT` stays: it protects the peer. Prints how many.
+    Abort(close::EndArgs),
+    /// Show how a running process is: phase, workers, populations, rates, drain.
+    Status(status::StatusArgs),
+    /// Have a running process read its configuration again.
+    ///
+    /// Listeners come and go, limits and services change; connections go on as they were opened. What cannot change while
+    /// the process runs is refused by name, and then, as with a wrong file, nothing is changed. SIGHUP does the same.
+    Reload(reload::ReloadArgs),
+    /// Have a running process take no new connections and close those there are, evenly.
+    ///
+    /// `/readyz` fails at once. Shows how far it is, and returns when every connection has ended; the process runs on.
+    Drain(drain::DrainArgs),
+    /// Have a running process take connections again.
+    ///
+    /// Those that the drain has closed stay closed; those that it had not come to stay open.
+    Undrain(drain::UndrainArgs),
+    /// Show how connections of a running process closed: who was first, how, why, how long it took.
+    Closes(closes::ClosesArgs),
+    /// Capture frames of a running process, both directions, into a pcapng file.
+    Capture(capture::CaptureArgs),
 }
 
 /// Where the configuration is.
@@ -111,6 +151,15 @@ impl Cli {
             Command::Man(args) => docs::man(&args),
             Command::Completions(args) => docs::completions(&args),
             Command::Sandbox(args) => sandbox::execute(&args),
+            Command::Ss(args) => ss::execute(&args),
+            Command::Close(args) => close::execute(&args, close::How::Close),
+            Command::Abort(args) => close::execute(&args, close::How::Abort),
+            Command::Status(args) => status::execute(&args),
+            Command::Reload(args) => reload::execute(&args),
+            Command::Drain(args) => drain::execute(&args),
+            Command::Undrain(args) => drain::undo(&args),
+            Command::Closes(args) => closes::execute(&args),
+            Command::Capture(args) => capture::execute(&args),
         }
     }
 }

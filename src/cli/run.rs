@@ -3,7 +3,7 @@
 use super::{ConfigArgs, EXIT_FAILURE, EXIT_USAGE, doctor, logging};
 use crate::config::{self, Config};
 use crate::control::signals::{self, Signals};
-use crate::control::{Outcome, Settings, Terminator, rlimit, sandbox};
+use crate::control::{Outcome, Settings, Source, Terminator, rlimit, sandbox};
 use crate::port::privileges;
 use std::process::ExitCode;
 
@@ -21,30 +21,33 @@ pub fn execute(args: &ConfigArgs) -> ExitCode {
         eprintln!("{w}");
     }
     let config = loaded.config;
-    match logging::install(&config.log).and_then(|()| run(&config)) {
+    let source = Source { path: args.config.clone(), config };
+    match logging::install(&source.config.log).and_then(|()| run(&source)) {
         Ok(outcome) if outcome.is_ok() => ExitCode::SUCCESS,
         // What failed was logged as it happened.
         Ok(_) => ExitCode::from(EXIT_FAILURE),
         Err(e) => {
             // Where there is no log yet, or its level hides errors, the reason must still be seen.
             eprintln!("finwheel: {e:#}");
-            doctor::explain(&config);
+            doctor::explain(&source.config);
             ExitCode::from(EXIT_FAILURE)
         }
     }
 }
 
-fn run(config: &Config) -> anyhow::Result<Outcome> {
+fn run(source: &Source) -> anyhow::Result<Outcome> {
+    let config = &source.config;
     if config.process.sandbox {
         sandbox::ask();
     }
     // Before any thread: all inherit the mask, and the signals wait for the one that asks for them.
     let deadline = config.drain.deadline;
-    let signals = signals::Watch::start(&Signals::block()?, deadline)?;
+    let signals = signals::Watch::start(&Signals::block_with_reload()?, deadline)?;
     privileges::raise();
     rlimit::raise_locked_memory();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), interface = config.interface.name, "starting");
-    let terminator = Terminator::start(&Settings::from_config(config))?;
+    let settings = Settings { source: Some(source.clone()), ..Settings::from_config(config) };
+    let terminator = Terminator::start(&settings)?;
     if config.process.sandbox {
         sandbox::enter()?;
     }
@@ -83,6 +86,8 @@ fn announce(config: &Config, t: &Terminator) {
     }
     let metrics = t.metrics_addr().map_or_else(|| "off".to_owned(), |at| format!("http://{at}/metrics"));
     tracing::info!(at = metrics, "metrics");
+    let admin = t.admin_socket().map_or_else(|| "off".to_owned(), |at| at.display().to_string());
+    tracing::info!(at = admin, "admin socket");
     tracing::info!(sandbox = config.process.sandbox, "process");
     tracing::info!("ready");
 }

@@ -27,9 +27,9 @@ mod tests;
 
 pub use error::{ConfigError, Diagnostic, Severity};
 pub use schema::{
-    BodySource, Config, Congestion, Cores, DrainConfig, HttpConfig, Idle, InterfaceConfig, ListenerConfig,
-    LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, ProcessConfig, Queues, ServiceConfig, TcpConfig,
-    WorkerConfig, ZeroCopy,
+    AdminConfig, BodySource, CloseLogConfig, Config, Congestion, Cores, DrainConfig, HttpConfig, Idle,
+    InterfaceConfig, ListenerConfig, LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, NewDuringDrain,
+    ProcessConfig, Queues, ServiceConfig, TcpConfig, WorkerConfig, ZeroCopy,
 };
 
 use std::path::Path;

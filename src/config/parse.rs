@@ -4,9 +4,9 @@
 
 use super::reader::{self, Fault, Place, Reader, Section, Span};
 use super::schema::{
-    BodySource, Config, Congestion, Cores, DrainConfig, HttpConfig, Idle, InterfaceConfig, ListenerConfig,
-    LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, ProcessConfig, Queues, ServiceConfig, TcpConfig,
-    WorkerConfig, ZeroCopy, bounds,
+    AdminConfig, BodySource, CloseLogConfig, Config, Congestion, Cores, DrainConfig, HttpConfig, Idle,
+    InterfaceConfig, ListenerConfig, LogConfig, LogFormat, LogLevel, MetricsConfig, Mode, NewDuringDrain,
+    ProcessConfig, Queues, ServiceConfig, TcpConfig, WorkerConfig, ZeroCopy, bounds,
 };
 use super::units::format_size;
 use std::collections::HashSet;
@@ -27,6 +27,8 @@ pub fn config(r: &mut Reader<'_>, dir: &Path) -> Config {
         listeners: Vec::new(),
         drain: DrainConfig::default(),
         process: ProcessConfig::default(),
+        admin: AdminConfig::default(),
+        close_log: CloseLogConfig::default(),
         metrics: MetricsConfig::default(),
         log: LogConfig::default(),
     };
@@ -37,6 +39,7 @@ pub fn config(r: &mut Reader<'_>, dir: &Path) -> Config {
     let tables = ["interface", "worker", "tcp", "drain", "process", "metrics", "log"]
         .map(|name| table(&mut top, name));
     let [on_interface, on_worker, on_tcp, on_drain, on_process, on_metrics, on_log] = tables;
+    let [on_admin, on_close_log] = ["admin", "close_log"].map(|name| table(&mut top, name));
     let list = top.raw("listener");
     top.finish();
     config.interface = with(r, "interface", on_interface, interface);
@@ -45,10 +48,15 @@ pub fn config(r: &mut Reader<'_>, dir: &Path) -> Config {
     config.listeners = listeners(r, list, &config.tcp, dir);
     config.drain = with(r, "drain", on_drain, |s, c: &mut DrainConfig| {
         s.duration("deadline", &mut c.deadline, &bounds::DRAIN);
+        s.duration("over", &mut c.over, &bounds::DRAIN);
+        let words = [NewDuringDrain::Drop, NewDuringDrain::Reset, NewDuringDrain::Close];
+        s.choice("new", &mut c.new, &words.map(|w| (w.as_str(), w)));
     });
     config.process = with(r, "process", on_process, |s, c: &mut ProcessConfig| {
         s.boolean("sandbox", &mut c.sandbox);
     });
+    config.admin = with(r, "admin", on_admin, |s, c| admin(s, c, dir));
+    config.close_log = with(r, "close_log", on_close_log, |s, c| close_log(s, c, dir));
     config.metrics = with(r, "metrics", on_metrics, metrics);
     config.log = with(r, "log", on_log, log);
     config
@@ -96,7 +104,6 @@ fn interface(s: &mut Section<'_, '_, '_>, c: &mut InterfaceConfig) {
     s.choice("zero_copy", &mut c.zero_copy, &words);
     s.integer("ring_size", &mut c.ring_size, &bounds::RING_SIZE, "descriptors");
     s.integer("frames", &mut c.frames, &bounds::FRAMES, "frames");
-    s.boolean("busy_poll", &mut c.busy_poll);
 }
 
 fn interface_name(v: &DeValue<'_>) -> Result<String, Fault> {
@@ -199,6 +206,52 @@ fn metrics(s: &mut Section<'_, '_, '_>, c: &mut MetricsConfig) {
     }) {
         c.listen = listen;
     }
+}
+
+fn admin(s: &mut Section<'_, '_, '_>, c: &mut AdminConfig, dir: &Path) {
+    let expected = "a path in quotes, such as \"/run/finwheel/admin.sock\", or \"off\"";
+    if let Some(socket) = s.take("socket", |v| match reader::text(v, expected, None)? {
+        "off" => Ok(None),
+        text => {
+            let path = dir.join(text);
+            let bytes = path.as_os_str().len();
+            if text.is_empty() || bytes > bounds::SOCKET_BYTES {
+                let max = bounds::SOCKET_BYTES;
+                return Err(Fault::new(
+                    format!("a socket cannot have a path of {bytes} bytes: {}", path.display()),
+                    format!("the kernel takes 1 to {max} bytes: {expected}"),
+                ));
+            }
+            Ok(Some(path))
+        }
+    }) {
+        c.socket = socket;
+    }
+    if let Some(group) = s.take("group", |v| {
+        let name = reader::text(v, "the name of a group in quotes", None)?;
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(good) {
+            let help = "write a group's name or number as /etc/group has it";
+            return Err(Fault::new(format!("\"{name}\" cannot name a group"), help));
+        }
+        Ok(name.to_owned())
+    }) {
+        c.group = Some(group);
+    }
+}
+
+fn close_log(s: &mut Section<'_, '_, '_>, c: &mut CloseLogConfig, dir: &Path) {
+    s.integer("keep", &mut c.keep, &bounds::KEEP, "records");
+    if let Some(file) = s.take("file", |v| {
+        let name = reader::text(v, "the name of a file in quotes", None)?;
+        if name.is_empty() {
+            return Err(Fault::new("the name is empty", "name a file, or leave the key out"));
+        }
+        Ok(dir.join(name))
+    }) {
+        c.file = Some(file);
+    }
+    s.integer("sample", &mut c.sample, &bounds::SAMPLE, "");
 }
 
 fn log(s: &mut Section<'_, '_, '_>, c: &mut LogConfig) {

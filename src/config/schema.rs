@@ -21,6 +21,10 @@ pub struct Config {
     pub drain: DrainConfig,
     /// `[process]`.
     pub process: ProcessConfig,
+    /// `[admin]`.
+    pub admin: AdminConfig,
+    /// `[close_log]`.
+    pub close_log: CloseLogConfig,
     /// `[metrics]`.
     pub metrics: MetricsConfig,
     /// `[log]`.
@@ -73,8 +77,6 @@ pub struct InterfaceConfig {
     pub ring_size: u32,
     /// Frames (buffers) of each queue.
     pub frames: u32,
-    /// Workers run the reception of their queue themselves.
-    pub busy_poll: bool,
 }
 
 impl Default for InterfaceConfig {
@@ -86,7 +88,6 @@ impl Default for InterfaceConfig {
             zero_copy: ZeroCopy::Auto,
             ring_size: 2048,
             frames: 8192,
-            busy_poll: false,
         }
     }
 }
@@ -328,16 +329,78 @@ impl Default for HttpConfig {
     }
 }
 
-/// `[drain]`: the end of the process.
+/// What a SYN gets during a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewDuringDrain {
+    /// Nothing.
+    Drop,
+    /// A RST.
+    Reset,
+    /// It is accepted and closed.
+    Close,
+}
+
+impl NewDuringDrain {
+    /// The value of the `new` key.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Reset => "reset",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// `[drain]`: the end of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainConfig {
     /// The process has ended this long after the drain began; what is left shortly before is reset.
     pub deadline: Duration,
+    /// The time over which connections are closed, evenly.
+    pub over: Duration,
+    /// What new connections get meanwhile.
+    pub new: NewDuringDrain,
 }
 
 impl Default for DrainConfig {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(30) }
+        Self { deadline: Duration::from_secs(30), over: Duration::ZERO, new: NewDuringDrain::Drop }
+    }
+}
+
+/// Where the admin socket is unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/finwheel/admin.sock";
+
+/// `[admin]`: the socket that operators reach the process by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Its path, resolved; `None` for no socket.
+    pub socket: Option<PathBuf>,
+    /// The group that may use it beside the owner.
+    pub group: Option<String>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { socket: Some(PathBuf::from(DEFAULT_SOCKET)), group: None }
+    }
+}
+
+/// `[close_log]`: records of connections that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseLogConfig {
+    /// Records that each worker keeps.
+    pub keep: u32,
+    /// The file that they are written to, resolved; `None` for none.
+    pub file: Option<PathBuf>,
+    /// One of so many is written.
+    pub sample: u32,
+}
+
+impl Default for CloseLogConfig {
+    fn default() -> Self {
+        Self { keep: 1024, file: None, sample: 1 }
     }
 }
 
@@ -480,6 +543,12 @@ pub(super) mod bounds {
     pub const KEEPALIVE_PROBES: RangeInclusive<u64> = 2..=255;
     /// Drain: 0 resets at once; service managers give up long before an hour.
     pub const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+    /// Close records kept by a worker, some 200 bytes each; 0 keeps none.
+    pub const KEEP: RangeInclusive<u64> = 0..=65_536;
+    /// One record of so many is written.
+    pub const SAMPLE: RangeInclusive<u64> = 1..=1_000_000;
+    /// Bytes of a socket's path: `sun_path` (108) without the final zero.
+    pub const SOCKET_BYTES: usize = 107;
     /// Addresses of all listeners together: the size of the XDP program's table of claims.
     pub const ADDRESSES: usize = 1024;
     /// Bytes of a listener's name.

@@ -60,6 +60,8 @@ fn the_manual_is_valid_and_its_values_are_the_defaults() {
             listeners: Vec::new(),
             drain: DrainConfig::default(),
             process: ProcessConfig::default(),
+            admin: AdminConfig::default(),
+            close_log: CloseLogConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         }
@@ -114,6 +116,8 @@ fn the_manual_documents_every_key_and_no_other() {
     assert_eq!(known, all);
     assert!(known.len() > 35, "{}", known.len());
     let alternatives = [
+        ("admin", "group"),
+        ("close_log", "file"),
         ("listener", "addresses"),
         ("listener", "congestion"),
         ("listener", "give_up"),

@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz`, `/readyz` and the [live page](super::live), over the kernel's TCP.
+//! `/metrics`, `/healthz`, `/readyz` and the live page (`live`), over the kernel's TCP.
 //!
 //! | path | 200 | 503 |
 //! |---|---|---|
@@ -13,6 +13,7 @@
 //!
 //! System calls: those of a TCP server. Privileges: none, unless the port is below 1024.
 
+use super::accept::{self, Limits};
 use super::live;
 use super::phase::{Phase, Phases};
 use super::sandbox::{self, Role};
@@ -27,25 +28,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// Connections at the same time; more wait in the kernel's backlog. Scrapers and probes are a handful; many more
 /// would only let a client hold more memory.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: u32 = 64;
 /// Bytes of a request's head, and hyper's smallest buffer (8 KiB) at that. A scraper sends about 500.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 /// Time to send the head. A slow client holds one of [`MAX_CONNECTIONS`] for this long.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// Time of a whole connection. A scraper's own limit is 10 s by default; beyond it nobody waits for the answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
-/// Pause after the kernel could not give a connection (file descriptors or memory used up): without it the loop
-/// would spin, and longer would make probes fail after the shortage is over.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time that answers under way get at the end.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 
@@ -140,37 +137,10 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            // Both a message and the dropped sender mean the end.
-            _ = &mut stopped => break,
-            accepted = accepted => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    connection(stream, router).await;
-                    drop(slot);
-                });
-            }
-            Err(e) => {
-                tracing::warn!(error = %e, "the metrics server cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    // Every slot is free again when every answer is out; who is slower than this loses it.
-    if timeout(SHUTDOWN_TIME, slots.acquire_many(MAX_CONNECTIONS as u32)).await.is_err() {
-        tracing::debug!("answers of the metrics server were cut off at the end");
-    }
+async fn serve(listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
+    let accept = async move || listener.accept().await.map(|(stream, _)| stream);
+    let limits = Limits { name: "the metrics server", most: MAX_CONNECTIONS, shutdown: SHUTDOWN_TIME };
+    accept::serve(limits, accept, |stream| connection(stream, router.clone()), stopped).await;
 }
 
 async fn connection(stream: TcpStream, router: Router) {

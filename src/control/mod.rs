@@ -8,6 +8,9 @@
 //!                          Phases ◀──advance────────┤
 //!                          Exposition ◀──update─────┘
 //!                             └──▶ http: /metrics /healthz /readyz, live page ──▶ operator
+//!
+//!  finwheel ss, drain, … ──▶ admin ──Request──▶ Supervisor (operate) ──Command──▶ workers
+//!  workers ──close records──▶ close_log ──▶ file, followers
 //! ```
 //!
 //! | thread | does |
@@ -15,7 +18,9 @@
 //! | `fw-worker-N` | turns one shard on one core; shares nothing with the others but the mailboxes |
 //! | `fw-control` | the supervisor: reports, lease, failures, drain; owns the steering program |
 //! | `fw-http` | a current-thread runtime for operators, so a slow scrape delays nothing else |
-//! | `fw-signals` | waits for SIGTERM and SIGINT (`finwheel run` alone) |
+//! | `fw-admin` | another one, for the admin socket |
+//! | `fw-closes` | writes close records and passes them to followers |
+//! | `fw-signals` | waits for SIGTERM, SIGINT and SIGHUP (`finwheel run` alone) |
 //!
 //! Order of the end: services close, workers stop, their ports are dropped, the steering program is detached. Claimed
 //! frames so meet a worker, or nobody for an instant, but the kernel only when nothing of ours is left that it could
@@ -24,22 +29,33 @@
 //! Privileges: those of [`NEEDED`](crate::port::xsk::NEEDED) for the start, `CAP_NET_ADMIN` up to the detaching; what
 //! `finwheel run` gives up in between: [`sandbox`].
 
+mod accept;
+pub mod admin;
+mod capture;
+mod close_log;
 pub mod drain;
 pub mod http;
 mod live;
+mod names;
+mod operate;
 mod outbound;
 mod outcome;
 pub mod phase;
+mod reload;
 pub mod rlimit;
 pub mod sandbox;
 mod settings;
 pub mod signals;
+mod status;
 mod supervisor;
 mod terminator;
 mod workers;
 
+pub use admin::AdminSettings;
+pub use close_log::CloseLogSettings;
 pub use outbound::ConnectError;
 pub use outcome::{Outcome, WorkerFailure};
 pub use phase::{Phase, Phases};
+pub use reload::{ReloadError, Reloaded, Source};
 pub use settings::{ClientSettings, Cores, ListenerSettings, ServiceFactory, Settings};
 pub use terminator::{Control, StartError, Terminator};

@@ -1,4 +1,5 @@
-//! Where the process is in its life: a value that anyone can read and watch, and that only moves forward.
+//! Where the process is in its life: a value that anyone can read and watch. It moves forward, and back only where an operator
+//! takes back a drain.
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ impl Phases {
     }
 
     /// Moves on to a later phase (phases may be skipped: a start that fails goes to [`Phase::Stopped`]). Returns
-    /// whether it moved; a phase that is over never comes back, so two reasons to drain are one drain.
+    /// whether it moved; a phase that is over does not come back by it, so two reasons to drain are one drain.
     #[expect(clippy::must_use_candidate, reason = "it is called for the move; the answer is for logs")]
     pub fn advance(&self, to: Phase) -> bool {
         self.0.send_if_modified(|phase| {
@@ -66,6 +67,18 @@ impl Phases {
                 *phase = to;
             }
             moves
+        })
+    }
+
+    /// Goes back from [`Phase::Draining`] to [`Phase::Ready`]: an operator's drain was taken back. Returns whether it did.
+    /// Only whoever knows that the process is not ending may ask for it.
+    pub(super) fn resume(&self) -> bool {
+        self.0.send_if_modified(|phase| {
+            let back = *phase == Phase::Draining;
+            if back {
+                *phase = Phase::Ready;
+            }
+            back
         })
     }
 
@@ -99,6 +112,16 @@ mod tests {
                 assert_eq!(p.advance(to), to > from, "{from} to {to}");
                 assert_eq!(p.now(), from.max(to));
             }
+        }
+    }
+
+    #[test]
+    fn a_drain_can_be_taken_back_and_nothing_else() {
+        for from in Phase::ALL {
+            let p = Phases::default();
+            p.advance(from);
+            assert_eq!(p.resume(), from == Phase::Draining);
+            assert_eq!(p.now(), if from == Phase::Draining { Phase::Ready } else { from });
         }
     }
 

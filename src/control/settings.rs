@@ -1,5 +1,8 @@
 //! What a [`Terminator`](super::Terminator) is started with, from a configuration file or by hand.
 
+use super::admin::AdminSettings;
+use super::close_log::CloseLogSettings;
+use super::reload::Source;
 use crate::config::{self, Config, ServiceConfig};
 use crate::port::xsk::{Claim, Mode, OpenConfig, Queues, RingConfig, ZeroCopy};
 use crate::service::Service;
@@ -7,6 +10,7 @@ use crate::service::discard::Discard;
 use crate::service::echo::Echo;
 use crate::service::http::{Http, HttpConfig};
 use crate::shard::Capacity;
+use crate::shard::drain::{DrainOrder, NewConnections};
 use crate::shard::worker::Idle;
 use crate::tcp::TcpConfig;
 use crate::tcp::config::{KeepAlive, Limits};
@@ -17,8 +21,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Makes a listener's service, once for each worker, in the worker's thread.
-pub type ServiceFactory = Arc<dyn Fn() -> Box<dyn Service> + Send + Sync>;
+pub use crate::service::ServiceFactory;
 
 /// Where workers run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,6 +138,14 @@ pub struct Settings {
     pub idle: Idle,
     /// Where `/metrics`, `/healthz` and `/readyz` are served, if at all; port 0 takes a free one.
     pub metrics: Option<SocketAddr>,
+    /// Where operators reach the process, if at all.
+    pub admin: Option<AdminSettings>,
+    /// Which close records are kept and written.
+    pub close_log: CloseLogSettings,
+    /// How connections are ended when the process is.
+    pub drain: DrainOrder,
+    /// What these settings were read from, if it can be read again.
+    pub source: Option<Source>,
 }
 
 impl Settings {
@@ -151,6 +162,10 @@ impl Settings {
             cores: Cores::Auto,
             idle: Idle::Adaptive,
             metrics: None,
+            admin: None,
+            close_log: CloseLogSettings::default(),
+            drain: DrainOrder::default(),
+            source: None,
         }
     }
 
@@ -198,6 +213,25 @@ impl Settings {
                 config::Idle::Busy => Idle::Busy,
             },
             metrics: c.metrics.listen,
+            admin: c
+                .admin
+                .socket
+                .as_ref()
+                .map(|socket| AdminSettings { socket: socket.clone(), group: c.admin.group.clone() }),
+            close_log: CloseLogSettings {
+                keep: c.close_log.keep as usize,
+                file: c.close_log.file.clone(),
+                sample: c.close_log.sample,
+            },
+            drain: DrainOrder {
+                over: c.drain.over,
+                new: match c.drain.new {
+                    config::NewDuringDrain::Drop => NewConnections::Drop,
+                    config::NewDuringDrain::Reset => NewConnections::Reset,
+                    config::NewDuringDrain::Close => NewConnections::Close,
+                },
+            },
+            source: None,
         }
     }
 }
@@ -224,7 +258,6 @@ fn open(i: &config::InterfaceConfig) -> OpenConfig {
             config::ZeroCopy::Require => ZeroCopy::Require,
             config::ZeroCopy::Off => ZeroCopy::Off,
         },
-        busy_poll: i.busy_poll,
         ..OpenConfig::new(&i.name)
     }
 }
@@ -303,7 +336,7 @@ mod tests {
     #[test]
     fn every_key_reaches_its_place() {
         let text = "[interface]\nname = \"eth7\"\nqueues = [1]\nmode = \"native\"\nzero_copy = \"off\"\nring_size = 256\n\
-            frames = 1024\nbusy_poll = true\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
+            frames = 1024\n[worker]\ncores = [3]\nidle = \"busy\"\nconnections = 1001\nhalf_open = 102\n\
             half_open_cookies = 33\n\
             time_wait = 1103\nchunks = 104\n[tcp]\ntime_wait = \"1s\"\nfin_wait_2 = \"2s\"\nclose_wait = \"3s\"\n\
             give_up = \"4s\"\nsyn_retries = 6\nidle = \"7s\"\ncongestion = \"newreno\"\necn_outgoing = true\nsend_buffer = \"8KiB\"\nreceive_buffer = \"9KiB\"\nreceive_window = \"5KiB\"\n\
@@ -312,13 +345,14 @@ mod tests {
             [[listener]]\nname = \"b\"\naddress = \"[::]:8\"\nservice = \"http\"\nidle = \"16s\"\n\
             linger_bytes = \"17B\"\nlinger_time = \"18s\"\ngive_up = \"20s\"\ncongestion = \"cubic\"\n\
             keepalive_idle = \"21s\"\nkeepalive_interval = \"22s\"\nkeepalive_probes = 23\necn = false\n\
-            send_buffer = \"24KiB\"\nreceive_buffer = \"25KiB\"\nzero_window = \"26s\"\n[metrics]\nlisten = \"127.0.0.1:19\"\n";
+            send_buffer = \"24KiB\"\nreceive_buffer = \"25KiB\"\nzero_window = \"26s\"\n[metrics]\nlisten = \"127.0.0.1:19\"\n\
+            [drain]\nover = \"27s\"\nnew = \"close\"\n[admin]\nsocket = \"/x/s\"\ngroup = \"g\"\n\
+            [close_log]\nkeep = 28\nfile = \"/x/f\"\nsample = 29\n";
         let config = crate::config::from_text(text, Path::new("t.toml")).unwrap().config;
         let s = Settings::from_config(&config);
         let secs = Duration::from_secs;
         assert_eq!((s.open.interface.as_str(), &s.open.queues), ("eth7", &Queues::List(vec![1])));
         assert_eq!((s.open.mode, s.open.zero_copy), (Mode::Native, ZeroCopy::Off));
-        assert!(s.open.busy_poll);
         let rings = RingConfig { rx_ring: 256, tx_ring: 256, frames: 1024, ..RingConfig::default() };
         assert_eq!(s.open.rings, rings);
         assert_eq!((s.cores, s.idle), (Cores::List(vec![3]), Idle::Busy));
@@ -373,6 +407,9 @@ mod tests {
         assert_eq!((a.kind, b.kind), ("echo", "http"));
         assert_eq!(b.addresses, ["[::]:8".parse().unwrap()]);
         assert_eq!(s.metrics, Some("127.0.0.1:19".parse().unwrap()));
+        assert_eq!(s.drain, DrainOrder { over: secs(27), new: NewConnections::Close });
+        assert_eq!(s.admin, Some(AdminSettings { socket: "/x/s".into(), group: Some("g".to_owned()) }));
+        assert_eq!(s.close_log, CloseLogSettings { keep: 28, file: Some("/x/f".into()), sample: 29 });
     }
 
     /// What configurations promise at their bounds, the opening of the interface must take.

@@ -10,14 +10,21 @@
 //! order. The program's lease is moved on only while every worker reports: should they hang, and the process then die,
 //! peers are held back no longer than the lease.
 
+use super::admin::model::Status;
+use super::capture::Taps;
 use super::drain::{Drain, Left, Step};
+use super::operate::{Answer, Errands, InEffect, Operations, Order};
 use super::outcome::{Outcome, WorkerFailure};
 use super::phase::{Phase, Phases};
+use super::reload::{ReloadError, Reloaded, Source};
 use super::workers::Worker;
-use crate::metrics::block::Block;
+use crate::config::Config;
+use crate::metrics::block::{Block, Counters};
 use crate::metrics::exposition::Exposition;
 use crate::port::xsk::{Counter, Steering};
+use crate::shard::closes::{ClosePage, CloseTap};
 use crate::shard::mailbox::{Command, Reply};
+use crate::shard::sweep::Sweep;
 use crate::shard::trace::{Entry, Trace};
 use crate::tcp::record::{Cause, ClosePath};
 use crate::wire::Endpoint;
@@ -48,6 +55,26 @@ pub(super) enum Request {
     TakeTrace(Sender<Vec<Entry>>),
     /// End all connections and then the workers.
     Drain(Duration),
+    /// The same, with the configured deadline, or this one when there is no configuration.
+    End(Duration),
+    /// A page of a worker's records.
+    Sweep(usize, Box<Sweep>, Answer<Box<Sweep>>),
+    /// A page of a worker's close records.
+    Closes(usize, Box<ClosePage>, Answer<Box<ClosePage>>),
+    /// Where each worker passes close records on.
+    TapCloses(Vec<Option<CloseTap>>),
+    /// What each worker captures; answered by how many frames each has lost for captures since the start.
+    Capture(Taps, Answer<Vec<u64>>),
+    /// How everything is.
+    Status(Answer<Box<Status>>),
+    /// The configuration in force.
+    Source(Answer<Option<Source>>),
+    /// A drain that can be taken back.
+    Pause(Order, Answer<Result<(), &'static str>>),
+    /// Take it back.
+    Resume(Answer<Result<(), &'static str>>),
+    /// Another configuration.
+    Reload(Box<Config>, Answer<Result<Reloaded, ReloadError>>),
     /// Detach the program at once and leave everything else to the end of the process.
     Quit(Sender<()>),
     /// A worker's thread has ended.
@@ -55,25 +82,42 @@ pub(super) enum Request {
 }
 
 /// A worker and what is out with it.
-struct Watched {
-    worker: Worker,
+pub(super) struct Watched {
+    pub worker: Worker,
     /// The block for the next report; `None` while the worker has it.
     block: Option<Box<Block>>,
     /// The last report.
-    left: Left,
+    pub left: Left,
+    pub counters: Counters,
+    /// Share of its time with work between the last two.
+    pub busy: f64,
+    pub errands: Errands,
     trace: Option<Box<Trace>>,
 }
 
 pub(super) struct Supervisor {
     requests: Receiver<Request>,
-    workers: Vec<Watched>,
-    steering: Steering,
-    exposition: Exposition,
-    phases: Phases,
-    drain: Option<Drain>,
+    pub(super) workers: Vec<Watched>,
+    pub(super) steering: Steering,
+    pub(super) exposition: Exposition,
+    pub(super) phases: Phases,
+    pub(super) drain: Option<Drain>,
+    pub(super) operations: Operations,
     failures: Vec<WorkerFailure>,
     /// Frames that a port could not account for.
     missing_frames: u64,
+}
+
+impl Watched {
+    /// Keeps a report's counters.
+    fn note(&mut self, c: &Counters) {
+        let busy = c.busy_us.saturating_sub(self.counters.busy_us);
+        let idle = c.idle_us.saturating_sub(self.counters.idle_us);
+        if busy + idle > 0 {
+            self.busy = busy as f64 / (busy + idle) as f64;
+        }
+        self.counters.clone_from(c);
+    }
 }
 
 impl Supervisor {
@@ -83,11 +127,17 @@ impl Supervisor {
         steering: Steering,
         exposition: Exposition,
         phases: Phases,
+        in_effect: InEffect,
     ) -> Self {
         let room = exposition.listener_count();
-        let watched = |worker| {
-            let block = Some(Box::new(Block::with_room(room)));
-            Watched { worker, block, left: Left::default(), trace: None }
+        let watched = |worker| Watched {
+            worker,
+            block: Some(Box::new(Block::with_room(room))),
+            left: Left::default(),
+            counters: Counters::default(),
+            busy: 0.0,
+            errands: Errands::default(),
+            trace: None,
         };
         Self {
             requests,
@@ -96,6 +146,7 @@ impl Supervisor {
             exposition,
             phases,
             drain: None,
+            operations: Operations::new(in_effect),
             failures: Vec::new(),
             missing_frames: 0,
         }
@@ -113,7 +164,13 @@ impl Supervisor {
     pub fn run(mut self) -> Outcome {
         let mut next_report = Instant::now() + REPORT_INTERVAL;
         loop {
-            let wake = if self.drain.is_some() { Instant::now() + DRAIN_INTERVAL } else { next_report };
+            let wake = if self.awaits_workers() {
+                Instant::now() + REPLY_POLL
+            } else if self.drain.is_some() {
+                Instant::now() + DRAIN_INTERVAL
+            } else {
+                next_report
+            };
             match self.requests.recv_deadline(wake) {
                 Ok(Request::Quit(done)) => {
                     self.detach();
@@ -125,11 +182,11 @@ impl Supervisor {
                 // Nobody can ask for a drain any more.
                 Err(RecvTimeoutError::Disconnected) => self.begin_drain(Duration::ZERO),
             }
+            self.take_replies();
             self.look_for_failures();
             let now = Instant::now();
             if now >= next_report || self.drain.is_some() {
-                self.ask_reports();
-                self.collect(REPLY_LIMIT);
+                self.refresh();
             }
             if now >= next_report {
                 next_report = now + REPORT_INTERVAL;
@@ -144,8 +201,7 @@ impl Supervisor {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Refresh(done) => {
-                self.ask_reports();
-                self.collect(REPLY_LIMIT);
+                self.refresh();
                 let _ = done.send(());
             }
             Request::Trace(remotes) => {
@@ -156,12 +212,31 @@ impl Supervisor {
                 let _ = done.send(entries);
             }
             Request::Drain(deadline) => self.begin_drain(deadline),
+            Request::End(otherwise) => {
+                let configured = self.operations.now.source.as_ref().map(|s| s.config.drain.deadline);
+                self.begin_drain(configured.unwrap_or(otherwise));
+            }
             Request::Quit(_) | Request::Ended => {}
+            Request::Sweep(..)
+            | Request::Closes(..)
+            | Request::TapCloses(_)
+            | Request::Capture(..)
+            | Request::Status(_)
+            | Request::Source(_)
+            | Request::Pause(..)
+            | Request::Resume(_)
+            | Request::Reload(..) => self.serve_operator(request),
         }
     }
 
+    /// Has the workers report now.
+    pub(super) fn refresh(&mut self) {
+        self.ask_reports();
+        self.collect(REPLY_LIMIT);
+    }
+
     /// Sends a command to every worker that runs.
-    fn command(&self, command: impl Fn() -> Command) {
+    pub(super) fn command(&self, command: impl Fn() -> Command) {
         for (i, w) in self.workers.iter().enumerate() {
             if !w.worker.is_joined() && w.worker.handle.send(command()).is_err() {
                 tracing::error!(worker = i, "does not take its commands");
@@ -193,16 +268,21 @@ impl Supervisor {
         }
     }
 
-    fn take_replies(&mut self) {
-        for (i, w) in self.workers.iter_mut().enumerate() {
-            while let Some(reply) = w.worker.handle.reply() {
+    pub(super) fn take_replies(&mut self) {
+        for i in 0..self.workers.len() {
+            while let Some(reply) = self.workers[i].worker.handle.reply() {
+                let w = &mut self.workers[i];
                 match reply {
                     Reply::Report(block) => {
                         w.left = Left::of(&block.counters);
+                        w.note(&block.counters);
                         publish(&self.exposition, i, &block);
                         w.block = Some(block);
                     }
                     Reply::Trace(trace) => w.trace = Some(trace),
+                    Reply::Sweep(_) | Reply::Configured(_) | Reply::Closes(_) => {
+                        self.operator_reply(i, reply);
+                    }
                 }
             }
         }
@@ -236,6 +316,8 @@ impl Supervisor {
             tracing::error!(error = %e, "the steering program's lease is not moved on");
         }
         self.count_steering();
+        self.sample();
+        self.look_after_former();
     }
 
     fn count_steering(&self) {
@@ -250,7 +332,8 @@ impl Supervisor {
 
     /// A worker does not end before it is told to: one that has is a failure, and the others end their connections.
     fn look_for_failures(&mut self) {
-        for (i, w) in self.workers.iter_mut().enumerate() {
+        for i in 0..self.workers.len() {
+            let w = &mut self.workers[i];
             if w.worker.is_joined() || !w.worker.has_ended() {
                 continue;
             }
@@ -263,6 +346,7 @@ impl Supervisor {
             let failure = WorkerFailure { worker: i, queue: w.worker.queue, cause };
             tracing::error!("{failure}; the process ends");
             self.failures.push(failure);
+            self.drop_errands(i);
         }
         if !self.failures.is_empty() {
             self.begin_drain(FAILURE_DEADLINE);
@@ -279,13 +363,14 @@ impl Supervisor {
         self.drain = Some(Drain::begin(now, deadline));
         tracing::info!(deadline = ?deadline, connections = self.left().live, "draining: no new connections");
         // Without any time a FIN would only be followed by a RST.
-        self.command(|| if deadline.is_zero() { Command::CutOff } else { Command::Drain });
+        let order = self.last_order(deadline);
+        self.command(|| if deadline.is_zero() { Command::CutOff } else { Command::DrainAs(order) });
         // Only what is reported after the command counts: the queue keeps the order.
         self.ask_reports();
         self.collect(REPLY_LIMIT);
     }
 
-    fn left(&self) -> Left {
+    pub(super) fn left(&self) -> Left {
         self.workers.iter().fold(Left::default(), |sum, w| Left {
             live: sum.live + w.left.live,
             half_open: sum.half_open + w.left.half_open,

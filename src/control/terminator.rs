@@ -1,9 +1,14 @@
 //! One interface, terminated: from settings to running workers, and to their end.
 
+use super::admin;
+use super::close_log::{self, CloseLog, WallClock};
 use super::http::{self, Admin, Server};
+use super::names::Names;
+use super::operate::{InEffect, InForce};
 use super::outbound::{ConnectError, Opener};
 use super::outcome::Outcome;
 use super::phase::{Phase, Phases};
+use super::reload::{ReloadError, Reloaded, Source};
 use super::sandbox::{self, Role};
 use super::settings::{ClientSettings, Cores, Settings};
 use super::supervisor::{REPORT_LIMIT, Request, Supervisor};
@@ -45,6 +50,12 @@ pub enum StartError {
     /// The metrics server could not be started.
     #[error(transparent)]
     Metrics(#[from] http::StartError),
+    /// The admin socket cannot be had.
+    #[error(transparent)]
+    Admin(#[from] admin::socket::SocketError),
+    /// The close log's file cannot be opened.
+    #[error(transparent)]
+    CloseLog(#[from] close_log::OpenError),
     /// A CPU that this process may not use.
     #[error(
         "cannot run a worker on CPU {core} ([worker] cores): this process is allowed on {allowed:?}; see taskset(1) \
@@ -113,6 +124,48 @@ impl Control {
         let _ = self.requests.send(Request::Drain(deadline));
     }
 
+    /// Begins a drain as it is configured; without a configuration file it has ended after `otherwise`.
+    pub fn end(&self, otherwise: Duration) {
+        self.phases.advance(Phase::Draining);
+        // It fails when the terminator has ended already.
+        let _ = self.requests.send(Request::End(otherwise));
+    }
+
+    /// Reads the configuration again and does what it says, without touching connections.
+    ///
+    /// # Errors
+    /// See [`ReloadError`]; nothing was changed unless it says so.
+    pub fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let config = self.read_again(self.ask(Request::Source)?)?;
+        self.ask(|answer| Request::Reload(config, answer))?
+    }
+
+    fn ask<T>(
+        &self,
+        request: impl FnOnce(tokio::sync::oneshot::Sender<T>) -> Request,
+    ) -> Result<T, ReloadError> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let ended = || ReloadError::NotNow("the process is ending".to_owned());
+        self.requests.send(request(answer)).map_err(|_| ended())?;
+        answered.blocking_recv().map_err(|_| ended())
+    }
+
+    /// Reads the file that the configuration in force came from.
+    #[expect(clippy::unused_self, reason = "who may reload may read")]
+    pub(super) fn read_again(
+        &self,
+        source: Option<Source>,
+    ) -> Result<Box<crate::config::Config>, ReloadError> {
+        let Some(source) = source else {
+            return Err(ReloadError::NotNow("the process was not started from a file".to_owned()));
+        };
+        let loaded = crate::config::load(&source.path)?;
+        for w in &loaded.warnings {
+            tracing::warn!("{w}");
+        }
+        Ok(Box::new(loaded.config))
+    }
+
     /// Takes the steering program off the interface, within a quarter of a second, for a process that then ends
     /// without waiting for anything: the kernel answers for the connections that are left.
     pub fn detach_now(&self) {
@@ -132,7 +185,10 @@ pub struct Terminator {
     interface: Report,
     cores: Vec<Option<usize>>,
     http: Option<Server>,
+    admin: Option<admin::Server>,
     supervisor: Option<JoinHandle<Outcome>>,
+    // After the workers have ended: it writes what they closed last.
+    closes: CloseLog,
 }
 
 impl Terminator {
@@ -155,6 +211,8 @@ impl Terminator {
         let admin =
             Admin { exposition: exposition.clone(), phases: phases.clone(), report_limit: REPORT_LIMIT };
         let http = settings.metrics.map(|at| Server::start(at, admin)).transpose()?;
+        let socket = settings.admin.as_ref().map(admin::Server::bind).transpose()?.flatten();
+        let log = settings.close_log.file.as_deref().map(close_log::open).transpose()?;
         let (requests, inbox) = unbounded();
 
         let (k0, k1) = if settings.lasting { boot()? } else { random()? };
@@ -169,6 +227,7 @@ impl Terminator {
             index_key: (0, 0),
             clock: if settings.lasting { Clock::of_the_machine() } else { Clock::start() },
             idle: settings.idle,
+            keep_closes: settings.close_log.keep,
         };
         let range = port_range(settings.client.as_ref(), ports.len())?;
         let cores = cores(&settings.cores, ports.len());
@@ -181,7 +240,14 @@ impl Terminator {
         let opener = opener.map_err(StartError::system("opening a netlink socket"))?;
         let queues: Vec<u32> = workers.iter().map(|w| w.queue).collect();
         let cores = workers.iter().map(|w| w.core).collect();
-        let mut supervisor = Supervisor::new(inbox, workers, steering, exposition.clone(), phases.clone());
+        let names = Names::default();
+        let wall = WallClock::new(plan.clock);
+        let closes =
+            CloseLog::start(&settings.close_log, log, workers.len(), requests.clone(), names.clone(), wall)
+                .map_err(StartError::system("starting the thread of the close log"))?;
+        let in_effect = in_effect(settings, &report, plan.tcp.clone(), names.clone(), closes.desk());
+        let mut supervisor =
+            Supervisor::new(inbox, workers, steering, exposition.clone(), phases.clone(), in_effect);
         let silent = supervisor.first_reports(FIRST_TURN);
         let supervisor = std::thread::Builder::new()
             .name("fw-control".into())
@@ -190,7 +256,7 @@ impl Terminator {
                 supervisor.run()
             })
             .map_err(StartError::system("starting the thread that looks after the workers"))?;
-        let started = Self {
+        let mut started = Self {
             requests,
             outbound: Mutex::new(opener),
             exposition,
@@ -198,13 +264,42 @@ impl Terminator {
             interface: report,
             cores,
             http,
+            admin: None,
             supervisor: Some(supervisor),
+            closes,
         };
         if let Some(&worker) = silent.first() {
             return Err(StartError::Worker { worker, queue: queues[worker] });
         }
+        started.admin = socket.map(|bound| started.serve_admin(bound, &queues, names, wall)).transpose()?;
         started.phases.advance(Phase::Ready);
         Ok(started)
+    }
+
+    fn serve_admin(
+        &self,
+        bound: admin::socket::Bound,
+        queues: &[u32],
+        names: Names,
+        clock: WallClock,
+    ) -> Result<admin::Server, StartError> {
+        let interface = &self.interface.interface;
+        let shared = admin::Shared::new(
+            self.requests.clone(),
+            self.control(),
+            names,
+            queues.iter().map(|q| format!("{interface} queue {q}")).collect(),
+            clock,
+            self.closes.desk(),
+        );
+        admin::Server::start(bound, shared)
+            .map_err(StartError::system("starting the thread of the admin socket"))
+    }
+
+    /// Where operators reach it.
+    #[must_use]
+    pub fn admin_socket(&self) -> Option<&std::path::Path> {
+        self.admin.as_ref().map(admin::Server::path)
     }
 
     /// What is in effect on the interface.
@@ -385,6 +480,37 @@ fn engine_config(settings: &Settings, report: &Report) -> crate::tcp::TcpConfig 
     let client = settings.client.iter().map(|c| &c.limits);
     tcp.limits = settings.listeners.iter().map(|l| &l.limits).chain(client).cloned().collect();
     tcp
+}
+
+/// What operators are told, and what a reload is compared with.
+fn in_effect(
+    settings: &Settings,
+    report: &Report,
+    tcp: crate::tcp::TcpConfig,
+    names: Names,
+    closes: close_log::Desk,
+) -> InEffect {
+    let listener = |l: &super::settings::ListenerSettings| InForce {
+        name: l.name.clone(),
+        number: names.push(Some(l.name.clone())),
+        ends: l.addresses.iter().map(|&a| a.into()).collect(),
+    };
+    let listeners = settings.listeners.iter().map(listener).collect();
+    if settings.client.is_some() {
+        // Its service has a number too.
+        names.push(None);
+    }
+    InEffect {
+        interface: report.interface.clone(),
+        xdp: report.attach.to_string(),
+        copies: report.queues.iter().map(|(_, copy)| copy.as_str().to_owned()).collect(),
+        names,
+        closes,
+        source: settings.source.clone(),
+        tcp,
+        listeners,
+        order: settings.drain,
+    }
 }
 
 /// How the client's ports are split.

@@ -66,6 +66,8 @@ pub(super) struct Plan {
     pub index_key: (u64, u64),
     pub clock: Clock,
     pub idle: Idle,
+    /// Close records that it keeps.
+    pub keep_closes: usize,
 }
 
 impl Plan {
@@ -90,6 +92,7 @@ impl Plan {
             mailbox,
             now: self.clock.now(),
         });
+        shard.keep_closes(self.keep_closes);
         if let Some(ends) = &self.local_ends {
             shard.set_local_ends(ends.clone());
         }

@@ -63,6 +63,32 @@ const PATHS: usize = ClosePath::ALL.len();
 const FIRSTS: usize = First::ALL.len();
 const CAUSES: usize = Cause::ALL.len();
 
+/// Counters and gauges of what operators had a worker do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operated {
+    /// Close records that somebody listened for and that found the queue full.
+    pub close_log_lost: u64,
+    /// Frames captured.
+    pub captured: u64,
+    /// Frames that were to be captured and found no spare buffer.
+    pub capture_lost: u64,
+    /// Connections there were when the present drain began (gauge).
+    pub drain_total: u64,
+    /// Those of them that have been told of it (gauge).
+    pub drain_told: u64,
+}
+
+impl Operated {
+    fn merge(&mut self, other: &Self) {
+        let Self { close_log_lost, captured, capture_lost, drain_total, drain_told } = other;
+        self.close_log_lost += close_log_lost;
+        self.captured += captured;
+        self.capture_lost += capture_lost;
+        self.drain_total += drain_total;
+        self.drain_told += drain_told;
+    }
+}
+
 /// Plain counters and gauges of one worker.
 #[derive(Clone, Debug)]
 pub struct Counters {
@@ -132,6 +158,8 @@ pub struct Counters {
     pub transitions: [[u64; Event::COUNT]; State::COUNT],
     /// Events that the transition table calls impossible: an engine fault when not 0.
     pub illegal_transitions: u64,
+    /// What operators had the worker do.
+    pub operated: Operated,
     /// Microseconds of turns that found work.
     pub busy_us: u64,
     /// Microseconds of turns that found none, asleep or spinning.
@@ -178,6 +206,7 @@ impl Default for Counters {
             budget_refusals: [0; BudgetKind::ALL.len()],
             transitions: [[0; Event::COUNT]; State::COUNT],
             illegal_transitions: 0,
+            operated: Operated::default(),
             busy_us: 0,
             idle_us: 0,
             turns: 0,
@@ -210,6 +239,7 @@ impl Counters {
     }
     /// Adds another worker's counters and gauges. The peaks of `TIME_WAIT` add up too, to an upper bound: the
     /// workers need not have had them at the same moment.
+    #[expect(clippy::too_many_lines, reason = "two lines for each counter")]
     pub fn merge(&mut self, other: &Self) {
         // Taken apart by name, so that a counter that is added to the struct cannot be forgotten here.
         let Self {
@@ -246,6 +276,7 @@ impl Counters {
             budget_refusals,
             transitions,
             illegal_transitions,
+            operated,
             busy_us,
             idle_us,
             turns,
@@ -291,6 +322,7 @@ impl Counters {
         ] {
             *mine += theirs;
         }
+        self.operated.merge(operated);
         merge_port(&mut self.port, port);
     }
     /// RSTs sent and accepted.

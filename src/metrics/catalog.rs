@@ -138,6 +138,10 @@ catalog! {
         "Buffer chunks of 2 KiB in use.";
     CHUNKS_CAPACITY: Gauge, Count, "finwheel_chunks_capacity", ["worker"],
         "Buffer chunks of 2 KiB there are.";
+    CLOSE_LOG_LOST: Counter, Count, "finwheel_close_log_lost_total", [],
+        "Close records that were to be followed or written and found the queue full.";
+    CAPTURE: Counter, Count, "finwheel_capture_frames_total", ["event"],
+        "Frames that a capture took, and frames that it lost because no buffer was spare.";
     ILLEGAL_TRANSITIONS: Counter, Count, "finwheel_illegal_transitions_total", [],
         "Events that the transition table calls impossible; anything but 0 is a fault of the engine.";
     WORKER_BUSY: Gauge, Ratio, "finwheel_worker_busy_ratio", ["worker"],

@@ -130,7 +130,8 @@ impl Exposition {
         Ok(())
     }
 
-    /// Names the listeners, by number; what a worker reports beyond them is not shown by listener.
+    /// Names the listeners, by number; what a worker reports beyond them is not shown by listener. Numbers of one name, as a
+    /// listener has that was changed by a reload, are shown as one.
     pub fn set_listeners(&self, names: Vec<String>) {
         self.lock().listeners = names;
     }
@@ -198,18 +199,22 @@ impl Inner {
         Merged { counters: self.counters(), histograms: self.histograms.clone() }
     }
 
-    /// Each listener over all workers, in the order of their names.
-    fn by_listener(&self) -> impl Iterator<Item = ListenerCounters> {
-        (0..self.listeners.len()).map(|i| {
-            let mut sum = ListenerCounters::default();
-            self.workers.iter().filter_map(|w| w.listeners.get(i)).for_each(|l| sum.merge(l));
-            sum
-        })
+    /// Each name over all its numbers and all workers, in the order of the numbers.
+    fn by_listener(&self) -> Vec<(&str, ListenerCounters)> {
+        let mut sums: Vec<(&str, ListenerCounters)> = Vec::with_capacity(self.listeners.len());
+        for (i, name) in self.listeners.iter().enumerate() {
+            let at = sums.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
+                sums.push((name, ListenerCounters::default()));
+                sums.len() - 1
+            });
+            self.workers.iter().filter_map(|w| w.listeners.get(i)).for_each(|l| sums[at].1.merge(l));
+        }
+        sums
     }
 
     fn snapshot(&self, phase: &str, now: Instant) -> Snapshot {
-        let listener = |(name, l): (&String, ListenerCounters)| ListenerLive {
-            name: name.clone(),
+        let listener = |(name, l): (&str, ListenerCounters)| ListenerLive {
+            name: name.to_owned(),
             active: l.active,
             opened: l.opened,
             closed: l.closes.as_flattened().iter().sum(),
@@ -217,7 +222,7 @@ impl Inner {
         Snapshot {
             phase: phase.to_owned(),
             uptime_s: now.saturating_duration_since(self.started).as_secs_f64(),
-            listeners: self.listeners.iter().zip(self.by_listener()).map(listener).collect(),
+            listeners: self.by_listener().into_iter().map(listener).collect(),
             workers: self.workers.iter().map(|w| w.live(now)).collect(),
             ..self.live.snapshot(now)
         }

@@ -25,10 +25,10 @@ pub use relay::{Relay, RelayConfig, RelayCounters};
 
 use crate::port::netlink::Netlink;
 use crate::port::privileges::{self, Capability};
+use nix::unistd::Pid;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -46,15 +46,6 @@ const RELAY_INTERFACES: [&str; 2] = ["fw-relay-s", "fw-relay-c"];
 
 /// The most queues a rig is made with: the kernel's own bound for a veth is 4096, a test needs a handful.
 pub const MAX_QUEUES: u32 = 64;
-
-/// An end of the cable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The one to bind.
-    Server,
-    /// The kernel peers'.
-    Client,
-}
 
 /// What a rig looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,18 +290,6 @@ impl Rig {
             napi::set_threaded(&self.server, SERVER_INTERFACE)?,
             napi::set_threaded(&self.client, CLIENT_INTERFACE)?,
         ])
-    }
-
-    /// Sets an attribute of the server's or the client's interface, as `gro_flush_timeout` in /sys/class/net.
-    ///
-    /// # Errors
-    /// [`RigError::System`] when there is no such attribute or the value is refused.
-    pub fn set_attribute(&self, side: Side, attribute: &str, value: &str) -> Result<(), RigError> {
-        let (ns, interface) = match side {
-            Side::Server => (&self.server, SERVER_INTERFACE),
-            Side::Client => (&self.client, CLIENT_INTERFACE),
-        };
-        napi::set_attribute(ns, interface, attribute, value)
     }
 
     /// Starts relaying, in a rig that was made for it ([`RigConfig::relayed`]); one relay at a time.

@@ -35,17 +35,6 @@ pub(super) fn set_threaded(ns: &Namespace, interface: &str) -> Result<Vec<Pid>, 
     Ok(new)
 }
 
-/// Writes an attribute of an interface.
-pub(super) fn set_attribute(
-    ns: &Namespace,
-    interface: &str,
-    attribute: &str,
-    value: &str,
-) -> Result<(), RigError> {
-    ns.run_in(|| write_attribute(interface, attribute, value))?
-        .map_err(RigError::system(format!("setting {attribute} of {interface} to {value}")))
-}
-
 /// Writes an attribute of an interface in the network namespace of the calling thread. The machine's /sys shows the
 /// interfaces of the namespace that it was mounted in, so this thread gets one of its own; it must be one that ends.
 fn write_attribute(interface: &str, attribute: &str, value: &str) -> io::Result<()> {

@@ -28,6 +28,9 @@ use crate::tcp::record::CloseRecord;
 use crate::time::Time;
 use crate::wire::{Endpoint, L2, Tuple};
 
+/// Makes a listener's service, once for each worker, in the worker's thread.
+pub type ServiceFactory = std::sync::Arc<dyn Fn() -> Box<dyn Service> + Send + Sync>;
+
 /// Names a connection to the services of its worker, until they are told that it is closed; then the name may be
 /// another's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -46,6 +46,9 @@ const PARTS: u32 = 16;
 /// Least size of a part, in answers per second: a smaller budget has fewer of them.
 const LEAST_PART: u32 = 100;
 
+/// Least share of which a limit is drawn, in answers per second: of a smaller one the half would be next to nothing.
+const LEAST_DRAWN: u32 = 8;
+
 /// So many per second at most, in parts by the remote address, each of which has between one half and all of its share.
 #[derive(Clone, Debug)]
 pub struct PartedBudget {
@@ -73,8 +76,9 @@ impl PartedBudget {
         let second = now.millis() / 1000;
         if second != self.second {
             self.second = second;
+            let most = if self.share < LEAST_DRAWN { 0 } else { self.share / 2 };
             for part in 0..self.left.len() {
-                let spared = self.hash(second, part as u64) % (u64::from(self.share / 2) + 1);
+                let spared = self.hash(second, part as u64) % (u64::from(most) + 1);
                 self.left[part] = self.share - spared as u32;
             }
         }

@@ -179,9 +179,9 @@ impl Delivering<'_> {
         }
     }
 
-    /// The worker is drained: the service ends the connection its way.
-    fn drain(&mut self) {
-        self.call(Cause::Drain, |s, cx| s.drain(cx));
+    /// The connection is to end: the service ends it its way.
+    fn drain(&mut self, cause: Cause) {
+        self.call(cause, |s, cx| s.drain(cx));
         self.check_unread();
     }
 
@@ -224,7 +224,7 @@ impl Core {
             x.space();
         }
         if opened && draining && x.conn.state().can_send() {
-            x.drain();
+            x.drain(Cause::Drain);
         }
         let given_up = x.given_up;
         self.block.counters.out_of_order_given_up += given_up;
@@ -343,18 +343,18 @@ impl Core {
     }
 
     /// Asks the service of a connection to end it.
-    pub(super) fn drain_conn(&mut self, key: u32) {
+    pub(super) fn drain_conn(&mut self, key: u32, cause: Cause) {
         let Some(mut x) = self.delivering(key) else { return };
         match x.conn.state() {
-            State::Established | State::CloseWait => x.drain(),
+            State::Established | State::CloseWait => x.drain(cause),
             State::FinWait1 | State::FinWait2 => {
                 // The service half-closed and still reads: from now on nobody does, so that the wait is bounded.
                 let Delivering { conn, env, .. } = &mut x;
-                conn.close_lingering(env, Cause::Drain);
+                conn.close_lingering(env, cause);
             }
             // Of the first two nobody was told yet: they are told, and drained, when the handshake completes.
             State::Closing | State::LastAck | State::TimeWait if x.conn.held_by_reader() => {
-                x.drain();
+                x.drain(cause);
             }
             State::SynSent
             | State::SynReceived
@@ -372,6 +372,7 @@ impl Core {
         let record = &ended.record;
         if ended.told {
             self.block.counters.close(record);
+            self.block.counters.operated.close_log_lost += u64::from(self.closes.push(record));
             self.block.histograms.record_close(record.path, record.times.total());
             if let Some(l) = self.block.listeners.get_mut(usize::from(ended.service)) {
                 l.close(record, ended.was_open);

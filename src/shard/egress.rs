@@ -43,6 +43,9 @@ impl Core {
         let emit = Emit { l2, tuple, header, ttl: self.cfg.ttl, ecn: 0, ip_id: self.ip_id };
         if let Some(len) = emit.emit(port.buffer(&mut frame), 0) {
             port.set_len(&mut frame, len);
+            if self.capture.is_some() {
+                self.show_capture(port.bytes(&frame), Some(tuple), true);
+            }
             let sent = port.send(frame);
             if !sent {
                 self.block.counters.drop_frame(DropReason::TxRingFull);
@@ -185,6 +188,9 @@ impl<P: Port> Shard<P> {
             }
             if let Some(len) = written {
                 self.port.set_len(&mut f, len);
+                if self.core.capture.is_some() {
+                    self.core.show_capture(self.port.bytes(&f), Some(&tuple), true);
+                }
                 if !self.port.send(f) {
                     self.core.block.counters.drop_frame(DropReason::TxRingFull);
                 }
@@ -277,6 +283,7 @@ const fn reset_cause(cause: Cause) -> ResetCause {
         | Cause::UnreadData
         | Cause::PeerReset
         | Cause::Abort
+        | Cause::Operator
         | Cause::Refused => ResetCause::Service,
     }
 }

@@ -29,9 +29,9 @@ const TIMESTAMP_TICK: Duration = Duration::from_millis(1);
 impl<P: Port> Shard<P> {
     /// Does the errands of the client's service. Returns whether there was one.
     pub(super) fn errands(&mut self) -> bool {
-        if !self.client {
+        let Some(client) = self.client else {
             return false;
-        }
+        };
         self.errands_at = if self.core.drain == Drain::No { self.core.now } else { Time::NEVER };
         for done in 0..ERRANDS_PER_TURN {
             // Without room for a SYN the next turn, which comes at once, goes on.
@@ -39,7 +39,7 @@ impl<P: Port> Shard<P> {
                 return done > 0;
             }
             let now = self.core.now;
-            let Some(service) = self.core.services.last_mut() else { return false };
+            let Some(service) = self.core.services.get_mut(usize::from(client)) else { return false };
             match service.errand(now) {
                 Errand::Wait(until) => {
                     self.errands_at = until;
@@ -47,7 +47,7 @@ impl<P: Port> Shard<P> {
                 }
                 Errand::Open(opening) => {
                     if let Err(why) = self.begin(&opening)
-                        && let Some(service) = self.core.services.last_mut()
+                        && let Some(service) = self.core.services.get_mut(usize::from(client))
                     {
                         service.not_opened(opening.user, why);
                     }

@@ -1,8 +1,8 @@
 //! Opening from a peer: a SYN for a listener, and what follows until the ACK that completes the handshake.
 
+use super::Shard;
 use super::mailbox::Route;
 use super::trace::Happening;
-use super::{Drain, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::{ResetCause, Retransmission};
 use crate::metrics::gauges::BudgetKind;
@@ -15,16 +15,17 @@ use crate::wire::{Flags, Header, SeqNum, TcpFrame};
 impl<P: Port> Shard<P> {
     /// A SYN that belongs to no connection. `iss_floor` is set when it re-opens a pair held in `TIME_WAIT`.
     pub(super) fn on_syn(&mut self, frame: Frame, seg: &TcpFrame, hash: u64, iss_floor: Option<SeqNum>) {
-        let core = &mut self.core;
-        let Some(listener) = core.listeners.find(&seg.tuple) else {
+        let Some(listener) = self.core.listeners.find(&seg.tuple) else {
+            if self.core.listeners.is_retired(&seg.tuple) {
+                self.core.block.counters.drop_frame(DropReason::Draining);
+                self.port.free(frame);
+                return;
+            }
             self.answer_closed(frame, seg, ResetCause::ClosedPort);
             return;
         };
-        if core.drain != Drain::No {
-            core.block.counters.drop_frame(DropReason::Draining);
-            self.port.free(frame);
-            return;
-        }
+        let Some(frame) = self.refuse_new(frame, seg) else { return };
+        let core = &mut self.core;
         // An ISN above the old one cannot be a cookie: a pair that is opened again takes of the room that is left.
         if iss_floor.is_none() && core.wants_cookie() {
             self.answer_by_cookie(frame, seg, listener);

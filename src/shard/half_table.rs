@@ -27,7 +27,7 @@ use std::time::Duration;
 const OWN_MACS: usize = 256;
 
 /// The bit of a key that says in which slab its record is.
-const WIDE: u32 = 1 << 29;
+pub(super) const WIDE: u32 = 1 << 29;
 
 /// Records a table can hold at most.
 const MAX_HALF: usize = WIDE as usize;
@@ -226,6 +226,11 @@ impl HalfTable {
     /// Whether no further one can be held.
     pub(super) fn is_full(&self) -> bool {
         self.len() >= self.capacity
+    }
+
+    /// Numbers of one width that have been used so far are below this one.
+    pub(super) fn touched(&self, wide: bool) -> u32 {
+        if wide { self.wide.slab.touched() } else { self.narrow.slab.touched() }
     }
 
     /// Records that can be held.

@@ -10,7 +10,7 @@
 //! # Why buckets of a cache line
 //!
 //! A table of millions of entries is never in the cache, so what a look-up costs is the lines that it touches. A bucket is
-//! one line: [`SLOTS`] handles, a byte of the hash (the *tag*) for each, and a count. The tags answer nearly every miss
+//! one line: twelve handles, a byte of the hash (the *tag*) for each, and a count. The tags answer nearly every miss
 //! without a record (a stranger's segment costs a line, and one of thirty strangers a second one), and a hit costs the
 //! bucket and the record. Both can be [asked for](Index::prefetch) ahead.
 //!
@@ -20,8 +20,9 @@
 //! takes what it was made for, and it asks for no memory after construction. One large table of another kind would stop
 //! the world now and then: filling it again, when tombstones have used it up, takes seconds for ten million entries.
 //!
-//! Buckets are filled to eleven sixteenths on average, 7.8 bytes an entry at any capacity. Of ten million entries, one in
-//! fifty then lies in another bucket than its own (a test holds that).
+//! Buckets are filled to eleven sixteenths on average, 7.8 bytes an entry at any capacity. Of as many
+//! as it was made for, coming and going, one in eleven then lies in another bucket than its own, most of them in the next (a
+//! test holds that).
 
 use crate::memory;
 use crate::wire::Tuple;
@@ -105,21 +106,23 @@ struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-/// The lowest and the highest bit of each tag.
-const LOW: u128 = u128::MAX / 255 & TAGS;
+/// The lowest bit of each tag, the highest, and all but the highest.
+const LOW: u128 = (u128::MAX / 255) & TAGS;
 const HIGH: u128 = LOW << 7;
+const BELOW: u128 = TAGS & !HIGH;
 const TAGS: u128 = (1 << (8 * SLOTS)) - 1;
 
 impl Bucket {
     const EMPTY: Self = Self { tags: [0; SLOTS], passed: 0, handles: [Handle(0); SLOTS] };
 
-    /// The slots with this tag, in order, as a mask of their highest bits. The first is right; one behind it may be of the
-    /// tag that differs in the lowest bit, for a borrow runs on.
+    /// The slots with this tag, in order, as a mask of their highest bits. Exactly those: what a free slot still holds is a
+    /// handle of before.
     fn having(&self, tag: u8) -> u128 {
         let mut bytes = [0; 16];
         bytes[..SLOTS].copy_from_slice(&self.tags);
         let differing = u128::from_le_bytes(bytes) ^ LOW.wrapping_mul(u128::from(tag));
-        differing.wrapping_sub(LOW) & !differing & HIGH
+        // A byte that is not zero has its highest bit set, or gets it by what is added; nothing is carried from one to the next.
+        !(((differing & BELOW) + BELOW) | differing) & HIGH
     }
 
     fn find(&self, tag: u8, eq: &mut impl FnMut(Handle) -> bool) -> Option<usize> {
@@ -187,7 +190,7 @@ impl Index {
 
     /// The bucket of a hash: its upper half, scaled to their number.
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.buckets.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
     }
 
     fn next(&self, at: usize) -> usize {

@@ -48,7 +48,7 @@ impl<P: Port> Shard<P> {
         }
         let mut staged = std::mem::take(&mut self.staged);
         for frame in self.burst.drain(..) {
-            if let Some(s) = stage(&mut self.port, &mut self.core, frame) {
+            if let Some(s) = stage(&mut self.port, &mut self.core, frame, true) {
                 self.core.tables.prefetch_place(s.hash);
                 staged.push(s);
             }
@@ -88,7 +88,7 @@ impl<P: Port> Shard<P> {
             room.copy_from_slice(bytes);
             self.port.set_len(&mut frame, bytes.len());
             if let Some(Staged { frame: Some(frame), segment, hash }) =
-                stage(&mut self.port, &mut self.core, frame)
+                stage(&mut self.port, &mut self.core, frame, false)
             {
                 let route = Route { hops: f.route.hops.saturating_sub(1), ..f.route };
                 self.process(frame, &segment, hash, route);
@@ -266,9 +266,19 @@ impl<P: Port> Shard<P> {
     }
 }
 
-/// Parses a frame and hashes its tuple; what is no TCP segment ends here.
-fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame) -> Option<Staged> {
-    match wire::parse(port.bytes(&frame), port.checksums()) {
+/// Parses a frame and hashes its tuple; what is no TCP segment ends here. `from_port` is whether it was just received, and
+/// not passed on by a worker that has seen it.
+fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame, from_port: bool) -> Option<Staged> {
+    let parsed = wire::parse(port.bytes(&frame), port.checksums());
+    if core.capture.is_some() && from_port {
+        let tuple = match &parsed {
+            Ok(Parsed::Tcp(segment)) => Some(&segment.tuple),
+            Ok(Parsed::Icmp(e)) => Some(&e.tuple),
+            Err(_) => None,
+        };
+        core.show_capture(port.bytes(&frame), tuple, false);
+    }
+    match parsed {
         Ok(Parsed::Tcp(segment)) => {
             let hash = core.tables.hash(&segment.tuple);
             Some(Staged { frame: Some(frame), segment, hash })

@@ -1,5 +1,6 @@
 //! Which listener a SYN is for.
 
+use super::filter::covers;
 use crate::wire::{Endpoint, Tuple};
 use hashbrown::HashMap;
 use siphasher::sip::SipHasher13;
@@ -8,10 +9,13 @@ use std::hash::BuildHasherDefault;
 type Map<K> = HashMap<K, u16, BuildHasherDefault<SipHasher13>>;
 
 /// Listeners by exact endpoint, else by port on any address of the family.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Listeners {
     exact: Map<Endpoint>,
     any: Map<(bool, u16)>,
+    /// Ends that are still claimed from the kernel for connections of listeners that are gone. Few, and looked at for SYNs
+    /// that nobody listens for.
+    retired: Vec<Endpoint>,
     count: u16,
 }
 
@@ -23,7 +27,16 @@ impl Listeners {
         } else {
             self.exact.insert(endpoint, listener);
         }
-        self.count = self.count.max(listener + 1);
+    }
+
+    /// Says how many listeners there are.
+    pub fn set_count(&mut self, count: u16) {
+        self.count = count;
+    }
+
+    /// Says at which ends SYNs are dropped until the kernel has them back.
+    pub fn set_retired(&mut self, ends: Vec<Endpoint>) {
+        self.retired = ends;
     }
 
     /// The listener for a segment to this end.
@@ -33,6 +46,12 @@ impl Listeners {
             .get(&tuple.local)
             .or_else(|| self.any.get(&(tuple.local.addr.is_v4(), tuple.local.port)))
             .copied()
+    }
+
+    /// Whether a listener was here whose connections have not all ended.
+    #[must_use]
+    pub fn is_retired(&self, tuple: &Tuple) -> bool {
+        self.retired.iter().any(|e| covers(e, &tuple.local))
     }
 
     /// How many listeners there are.

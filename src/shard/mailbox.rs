@@ -7,7 +7,12 @@
 //!
 //! Who sends wakes the receiver, which may be asleep in poll(2); who finds a queue full counts the loss.
 
+use super::capture::CaptureTap;
+use super::closes::{ClosePage, CloseTap};
+use super::drain::DrainOrder;
 use super::outbound::Outbound;
+use super::reload::Change;
+use super::sweep::Sweep;
 use super::trace::Trace;
 use crate::metrics::block::Block;
 use crossbeam::queue::ArrayQueue;
@@ -28,6 +33,10 @@ pub enum Command {
     Report(Box<Block>),
     /// Take no new connections and close the ones there are.
     Drain,
+    /// The same, at a pace, and with a word for new ones.
+    DrainAs(DrainOrder),
+    /// Take connections again.
+    Undrain,
     /// Reset what a drain has left, and forget half-open connections.
     CutOff,
     /// Leave the loop.
@@ -38,6 +47,16 @@ pub enum Command {
     TakeTrace,
     /// Open a connection; the service is told when that cannot be.
     Connect(Outbound),
+    /// Look at all records in slices, and send the page back.
+    Sweep(Box<Sweep>),
+    /// Other listeners and limits; what they replace goes back.
+    Configure(Box<Change>),
+    /// Fill this page with the last close records and send it back.
+    Closes(Box<ClosePage>),
+    /// Pass close records on from now on, or not any more.
+    TapCloses(Option<CloseTap>),
+    /// Capture frames from now on, or not any more.
+    Capture(Option<Box<CaptureTap>>),
 }
 
 /// What a worker answers.
@@ -47,6 +66,12 @@ pub enum Reply {
     Report(Box<Block>),
     /// The trace.
     Trace(Box<Trace>),
+    /// A page of a sweep.
+    Sweep(Box<Sweep>),
+    /// A change was made.
+    Configured(Box<Change>),
+    /// A page of close records.
+    Closes(Box<ClosePage>),
 }
 
 /// How far a frame still goes round the workers.
@@ -109,6 +134,11 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// Answers the control plane. The queue is as long as the one of the commands, each of which has one answer at most.
+    pub(super) fn answer(&self, reply: Reply) {
+        let _ = self.replies.push(reply);
+    }
+
     /// How many other workers a frame can be passed to.
     #[must_use]
     pub const fn other_workers(&self) -> u8 {

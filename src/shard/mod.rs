@@ -16,11 +16,15 @@ mod audit;
 pub mod budget;
 pub mod bulk_wheel;
 mod by_hand;
+pub mod capture;
+pub mod closes;
 mod conn_table;
 mod cookies;
 mod deliver;
+pub mod drain;
 mod egress;
 mod errands;
+pub mod filter;
 mod half_open;
 mod half_table;
 pub mod index;
@@ -28,8 +32,10 @@ mod ingress;
 pub mod listen;
 pub mod mailbox;
 pub mod outbound;
+pub mod reload;
 mod run;
 pub mod slab;
+pub mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -147,6 +153,12 @@ struct Core {
     /// Frames passed on to the next worker.
     forwards: Budget,
     drain: Drain,
+    /// How fast connections are told of it.
+    pace: drain::Pace,
+    /// What SYNs get meanwhile.
+    new_connections: drain::NewConnections,
+    closes: closes::CloseLog,
+    capture: Option<Box<capture::CaptureTap>>,
     trace: Option<Box<Trace>>,
     /// IPv4 identification of the next packet (RFC 6864: any value does with DF set).
     ip_id: u16,
@@ -174,8 +186,8 @@ pub struct Shard<P> {
     port: P,
     core: Core,
     mailbox: Mailbox,
-    /// Whether the last service opens connections.
-    client: bool,
+    /// Number of the service that opens connections, if there is one.
+    client: Option<u16>,
     /// When the client's service wants to be asked for its errands again.
     errands_at: Time,
     /// Where connections are opened from, if they are.
@@ -188,6 +200,8 @@ pub struct Shard<P> {
     due: Vec<u32>,
     /// Turns in a row that connections' timers have waited for what is in the ring.
     backlog: u8,
+    /// The page that is being filled.
+    sweep: Option<Box<sweep::Sweep>>,
     stopped: bool,
     /// When each table's next timer was due as the last turn ended, in milliseconds.
     appointments: [Option<u64>; 3],
@@ -207,7 +221,8 @@ impl<P: Port> Shard<P> {
             services.push(l.service);
             log.moved(State::Closed, Event::PassiveOpen, State::Listen);
         }
-        let client = parts.client.is_some();
+        listeners.set_count(services.len() as u16);
+        let client = parts.client.is_some().then_some(services.len() as u16);
         services.extend(parts.client);
         let keys = parts.secret.of_worker(parts.index_key);
         let count = services.len();
@@ -226,6 +241,10 @@ impl<P: Port> Shard<P> {
             wait_replies: PartedBudget::new(parts.tcp.stray_replies, keys.derived(WAIT_REPLIES)),
             forwards: Budget::new(ingress::FORWARDS_PER_SECOND),
             drain: Drain::No,
+            pace: drain::Pace::default(),
+            new_connections: drain::NewConnections::Drop,
+            closes: closes::CloseLog::default(),
+            capture: None,
             trace: None,
             ip_id: 0,
             scratch: Box::new([0; CHUNK_BYTES]),
@@ -245,6 +264,7 @@ impl<P: Port> Shard<P> {
             staged: Vec::with_capacity(BURST),
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
             backlog: 0,
+            sweep: None,
             stopped: false,
             appointments: [None; 3],
         }
@@ -265,7 +285,12 @@ impl<P: Port> Shard<P> {
     /// Number of the service that connections opened from here have.
     #[must_use]
     pub fn client_service(&self) -> u16 {
-        self.core.services.len() as u16 - 1
+        self.client.unwrap_or(u16::MAX)
+    }
+
+    /// Keeps the last `keep` close records from now on: memory that is taken here.
+    pub fn keep_closes(&mut self, keep: usize) {
+        self.core.closes.keep(keep);
     }
 
     /// Population by state: the gauge of the metrics.

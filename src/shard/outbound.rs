@@ -135,7 +135,8 @@ impl<P: Port> Shard<P> {
             return;
         }
         self.core.block.counters.drop_frame(DropReason::ConnTableFull);
-        if let Some(service) = self.core.services.last_mut() {
+        let client = self.client_service();
+        if let Some(service) = self.core.services.get_mut(usize::from(client)) {
             service.not_begun(out.remote, out.user);
         }
     }

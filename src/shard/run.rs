@@ -2,13 +2,13 @@
 //!
 //! Every stage has a budget, so that no stage can starve another.
 
+use super::Shard;
+use super::drain::DrainOrder;
 use super::mailbox::{Command, Reply};
 use super::trace::Trace;
-use super::{Drain, Shard};
 use crate::metrics::gauges::BudgetKind;
 use crate::port::{BURST, Port};
 use crate::tcp::conn::{ActiveOpen, Conn, ConnFlags, Env};
-use crate::tcp::state::{Event, State};
 use crate::time::Time;
 use std::io;
 
@@ -16,8 +16,6 @@ use std::io;
 const FORWARDED_BUDGET: usize = 64;
 /// Connections asked again per turn because there was no room for their segments.
 const PENDING_BUDGET: usize = 64;
-/// Connections told of a drain per turn.
-const DRAIN_BUDGET: usize = 64;
 
 /// What a turn did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +44,11 @@ impl<P: Port> Shard<P> {
         worked |= self.errands();
         worked |= self.tell_drain();
         worked |= self.cut_off();
+        worked |= self.sweep_slice();
         self.port.flush()?;
         self.core.block.counters.turns += 1;
         let next = self.next_timer_ms().map_or(Time::NEVER, |ms| Time::from_micros(ms.saturating_mul(1000)));
-        Ok(Turn { worked, next: next.min(self.errands_at) })
+        Ok(Turn { worked, next: next.min(self.errands_at).min(self.next_told()) })
     }
 
     /// Sleeps until a frame, a wake-up or `until`.
@@ -80,20 +79,10 @@ impl<P: Port> Shard<P> {
                     // The queue is as long as the commands' one: there is room for every answer.
                     let _ = self.mailbox.replies.push(Reply::Report(block));
                 }
-                Command::Drain => {
-                    if self.core.drain == Drain::No {
-                        self.stop_listening();
-                        self.core.drain = Drain::Telling(0);
-                    }
-                }
-                Command::CutOff => match self.core.drain {
-                    Drain::No => {
-                        self.stop_listening();
-                        self.core.drain = Drain::CuttingOff(0);
-                    }
-                    Drain::Telling(_) | Drain::Told => self.core.drain = Drain::CuttingOff(0),
-                    Drain::CuttingOff(_) | Drain::Over => {}
-                },
+                Command::Drain => self.begin_drain(&DrainOrder::default()),
+                Command::DrainAs(order) => self.begin_drain(&order),
+                Command::Undrain => self.end_drain(),
+                Command::CutOff => self.begin_cut_off(),
                 Command::Stop => self.stopped = true,
                 Command::Trace(t) => self.core.trace = Some(t),
                 Command::TakeTrace => {
@@ -101,6 +90,21 @@ impl<P: Port> Shard<P> {
                     let _ = self.mailbox.replies.push(Reply::Trace(trace));
                 }
                 Command::Connect(out) => self.open_or_tell(&out),
+                Command::Sweep(sweep) => match self.sweep {
+                    None => self.sweep = Some(sweep),
+                    // The control plane sends the next one when this one is back.
+                    Some(_) => self.mailbox.answer(Reply::Sweep(sweep)),
+                },
+                Command::Configure(mut change) => {
+                    self.reconfigure(&mut change);
+                    self.mailbox.answer(Reply::Configured(change));
+                }
+                Command::Closes(mut page) => {
+                    self.core.closes.fill(&mut page);
+                    self.mailbox.answer(Reply::Closes(page));
+                }
+                Command::TapCloses(tap) => self.core.closes.tap(tap),
+                Command::Capture(tap) => self.core.capture = tap,
             }
         }
         any
@@ -115,6 +119,7 @@ impl<P: Port> Shard<P> {
         c.illegal_transitions = core.log.impossible;
         c.chunks_used = core.pool.used() as u64;
         c.chunks_total = core.pool.total() as u64;
+        (c.operated.drain_total, c.operated.drain_told) = (core.pace.total, core.pace.told);
         c.port = self.port.stats();
         c.budget_refusals[BudgetKind::Connection as usize] = core.log.refused_answers.get();
         block.counters.clone_from(c);
@@ -182,73 +187,12 @@ impl<P: Port> Shard<P> {
         any
     }
 
-    /// Listeners take no more connections. They keep their addresses: a SYN is dropped and not reset, so that the peer
-    /// tries again and finds whoever takes over.
-    fn stop_listening(&mut self) {
-        for _ in 0..self.core.listeners.count() {
-            self.core.log.moved(State::Listen, Event::Close, State::Closed);
-        }
-    }
-
-    /// Tells a slice of the connections that they are to end.
-    fn tell_drain(&mut self) -> bool {
-        let Drain::Telling(from) = self.core.drain else { return false };
-        let mut from = from;
-        for _ in 0..DRAIN_BUDGET {
-            let Some(key) = self.core.tables.conns.next_key(from) else {
-                self.core.drain = Drain::Told;
-                return true;
-            };
-            self.core.drain_conn(key);
-            self.settle(key, None);
-            from = key + 1;
-        }
-        self.core.drain = Drain::Telling(from);
-        true
-    }
-
-    /// Resets a slice of the connections, no more than there is room to send RSTs for, and at last forgets the half-open
-    /// ones: their peers have not been promised anything.
-    fn cut_off(&mut self) -> bool {
-        let Drain::CuttingOff(from) = self.core.drain else { return false };
-        let mut next = from;
-        for _ in 0..DRAIN_BUDGET {
-            // Without room to send nothing is done, and nothing can be before there is.
-            if self.port.tx_room() == 0 {
-                return next > from;
-            }
-            let core = &mut self.core;
-            let Some(key) = core.tables.conns.next_key(next) else {
-                self.drop_half_open();
-                self.core.drain = Drain::Over;
-                return true;
-            };
-            next = key + 1;
-            core.drain = Drain::CuttingOff(next);
-            if let Some(mut conn) = core.tables.conns.live(key) {
-                let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
-                conn.cut_off(&mut env);
-                self.settle(key, None);
-            }
-        }
-        true
-    }
-
     /// Hands over what is queued and takes back what was sent.
     ///
     /// # Errors
     /// The port's fatal ones.
     pub fn flush(&mut self) -> io::Result<()> {
         self.port.flush()
-    }
-
-    /// Drops half-open records when draining has reached its end: nobody waits for them.
-    pub fn drop_half_open(&mut self) {
-        for key in self.core.tables.half.keys() {
-            if self.core.tables.remove_half(key, self.core.now).is_some() {
-                self.core.log.moved(State::SynReceived, Event::Limit, State::Closed);
-            }
-        }
     }
 
     /// Connections that are not closed yet: what a drain waits for.

@@ -68,6 +68,12 @@ impl<T> Slab<T> {
         self.capacity as usize
     }
 
+    /// Numbers that have been used so far are below this one.
+    #[must_use]
+    pub fn touched(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// Keeps a value and names it; `None` when the table is full, and the value is dropped.
     #[must_use]
     pub fn insert(&mut self, value: T) -> Option<u32> {

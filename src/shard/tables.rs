@@ -10,6 +10,7 @@ use super::Capacity;
 use super::conn_table::{self, ConnTable};
 use super::half_table::{self, HalfTable};
 use super::index::{Handle, Index, Kind, TupleHasher};
+use super::sweep::Table;
 use super::wait_table::{self, WaitTable};
 use crate::metrics::gauges::Fill;
 use crate::tcp::conn::Conn;
@@ -119,6 +120,18 @@ impl Tables {
     /// `TIME_WAIT` records held.
     pub(super) const fn held(&self) -> usize {
         self.waits.held()
+    }
+
+    /// Slots of a table that have been used so far are below this one.
+    pub(super) fn touched(&self, table: Table) -> u32 {
+        match table {
+            Table::Half => self.half.touched(false),
+            Table::HalfWide => self.half.touched(true),
+            Table::Conns => self.conns.touched(false),
+            Table::ConnsWide => self.conns.touched(true),
+            Table::Waits => self.waits.touched(false),
+            Table::WaitsWide => self.waits.touched(true),
+        }
     }
 
     /// Hash of a tuple for [`Tables::find`].

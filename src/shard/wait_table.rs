@@ -38,7 +38,7 @@ const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
 const EVICT_TRIES: usize = 8;
 
 /// The bit of a key that says in which slab its record is.
-const WIDE: u32 = 1 << 29;
+pub(super) const WIDE: u32 = 1 << 29;
 
 /// Records a table can hold at most.
 pub(super) const MAX_WAITS: usize = WIDE as usize;
@@ -220,6 +220,11 @@ impl WaitTable {
     /// Slots taken, each of which has one entry on the wheel.
     pub(super) fn slots(&self) -> usize {
         self.v4.0.len() + self.v6.0.len()
+    }
+
+    /// Numbers of one family that have been used so far are below this one.
+    pub(super) fn touched(&self, wide: bool) -> u32 {
+        if wide { self.v6.0.touched() } else { self.v4.0.touched() }
     }
 
     /// Entries on the wheel.

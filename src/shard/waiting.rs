@@ -1,7 +1,7 @@
 //! `TIME_WAIT`: how a connection enters it, what a late segment meets there, and how records leave in bulk.
 
 use super::trace::Happening;
-use super::{Core, Drain, Shard};
+use super::{Core, Shard};
 use crate::drop::DropReason;
 use crate::metrics::gauges::{BATCH_BOUNDS, BudgetKind};
 use crate::port::{Frame, Port};
@@ -78,10 +78,10 @@ impl<P: Port> Shard<P> {
                     return;
                 }
                 // The pair stays held when the SYN cannot be taken: the peer sends it again.
-                if core.drain != Drain::No || core.tables.half.is_full() {
-                    let draining = core.drain != Drain::No;
-                    let reason = if draining { DropReason::Draining } else { DropReason::SynTableFull };
-                    core.block.counters.drop_frame(reason);
+                let Some(frame) = self.refuse_new(frame, seg) else { return };
+                let core = &mut self.core;
+                if core.tables.half.is_full() {
+                    core.block.counters.drop_frame(DropReason::SynTableFull);
                     self.port.free(frame);
                     return;
                 }

@@ -1,7 +1,8 @@
 //! A worker thread: one shard on one core, from its start to its last turn.
 //!
-//! The clock is read twice a turn here, and nowhere below. Idle policy: `Busy` never sleeps; `Adaptive` spins through
-//! some turns (`SPIN_TURNS`) without work and then sleeps in the port until a frame, a wake-up or the next timer.
+//! The clock is read twice a turn here, and nowhere below. Idle policy: `Busy` never sleeps; `Adaptive` goes through
+//! some turns (`SPIN_TURNS`) without work, in which it lets others have the core, and then sleeps in the port until a frame, a
+//! wake-up or the next timer.
 
 use super::Shard;
 use crate::port::Port;
@@ -77,9 +78,15 @@ pub fn run<P: Port>(mut shard: Shard<P>, clock: &Clock, idle: Idle) -> io::Resul
         } else {
             quiet += 1;
         }
-        if idle == Idle::Adaptive && quiet > SPIN_TURNS {
-            let timeout = turn.next.since(now).min(MAX_SLEEP);
-            shard.wait(timeout)?;
+        if idle == Idle::Adaptive && quiet > 0 {
+            if quiet > SPIN_TURNS {
+                let timeout = turn.next.since(now).min(MAX_SLEEP);
+                shard.wait(timeout)?;
+            } else {
+                // The kernel may receive for the ring in a thread on this core too: it waits for as long as we spin, for
+                // milliseconds when we never sleep.
+                std::thread::yield_now();
+            }
         }
         let after = clock.now();
         shard.account(turn.worked, after.micros() - now.micros());

@@ -81,10 +81,10 @@ impl Live<'_> {
         self.reset(env, Cause::Abort);
     }
 
-    /// The time of a drain is over: RST, so that the peer knows and does not wait for an answer.
+    /// The time of a drain is over, or an operator wants it so: RST, so that the peer knows and does not wait for an answer.
     /// A connection that both sides have closed, and that only waits to send its last ACK, is left alone.
-    pub fn cut_off(&mut self, env: &mut Env<'_>) {
-        self.reset(env, Cause::Drain);
+    pub fn cut_off(&mut self, env: &mut Env<'_>, cause: Cause) {
+        self.reset(env, cause);
     }
 
     /// Ends the connection with a RST of ours. When both FINs are acknowledged nothing is left to end but our reading,

@@ -7,6 +7,7 @@ use crate::time::Time;
 use crate::wire::pair::{Pair, Pair4, Pair6};
 use crate::wire::{SeqNum, Tuple};
 use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
 
 /// The secret of a process. All workers share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ mod conn_flags;
 pub mod ecn;
 pub mod flight;
 pub mod input;
+pub mod insight;
 pub mod isn;
 mod live;
 pub mod output;

@@ -114,11 +114,13 @@ pub enum Cause {
     Refused,
     /// The peer answered but took nothing of what waited for it, for the listener's limit.
     ZeroWindow,
+    /// An operator closed or aborted it.
+    Operator,
 }
 
 impl Cause {
     /// All causes in counter order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Peer,
         Self::Service,
         Self::Idle,
@@ -133,6 +135,7 @@ impl Cause {
         Self::Abort,
         Self::Refused,
         Self::ZeroWindow,
+        Self::Operator,
     ];
     /// The value of the `cause` label.
     #[must_use]
@@ -152,6 +155,7 @@ impl Cause {
             Self::Abort => "abort",
             Self::Refused => "refused",
             Self::ZeroWindow => "zero_window",
+            Self::Operator => "operator",
         }
     }
 }

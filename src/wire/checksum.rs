@@ -41,12 +41,17 @@ impl Sum {
             let w = u64::from_ne_bytes(*word);
             acc += (w & 0xffff_ffff) + (w >> 32);
         }
-        let mut last = [0u8; 8];
-        for (to, from) in last.iter_mut().zip(tail) {
-            *to = *from;
+        // Headers are whole words, so mostly half a word is left or nothing.
+        let (half, tail) =
+            tail.split_first_chunk::<4>().map_or((0, tail), |(h, t)| (u32::from_ne_bytes(*h), t));
+        acc += u64::from(half);
+        if !tail.is_empty() {
+            let mut last = [0u8; 4];
+            for (to, from) in last.iter_mut().zip(tail) {
+                *to = *from;
+            }
+            acc += u64::from(u32::from_ne_bytes(last));
         }
-        let w = u64::from_ne_bytes(last);
-        acc += (w & 0xffff_ffff) + (w >> 32);
         Self(self.0 + (acc & 0xffff_ffff) + (acc >> 32))
     }
 

@@ -25,8 +25,8 @@ fn add_words(sum: Sum, words: &[u32]) -> Sum {
 /// Writes words in network order, as far as there is room.
 #[inline]
 fn put_words(words: &[u32], to: &mut [u8]) {
-    for (to, word) in to.chunks_exact_mut(4).zip(words) {
-        to.copy_from_slice(&word.to_be_bytes());
+    for (to, word) in to.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *to = word.to_be_bytes();
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod addr;
 pub mod checksum;
+pub mod cidr;
 pub mod describe;
 pub mod emit;
 mod ethernet;

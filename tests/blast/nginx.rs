@@ -35,7 +35,11 @@ fn serve(rig: &Rig, dir: &Path, at: SocketAddr) -> Running {
     let nginx = Running(command.spawn().unwrap());
     crate::common::until("nginx listens", Duration::from_secs(10), || {
         let connected = rig.client_ns().run_in(|| TcpStream::connect(at)).unwrap();
-        assert!(!fs::read_to_string(&log).unwrap().contains("[emerg]"), "{}", fs::read_to_string(&log).unwrap());
+        assert!(
+            !fs::read_to_string(&log).unwrap().contains("[emerg]"),
+            "{}",
+            fs::read_to_string(&log).unwrap()
+        );
         connected.is_ok()
     });
     nginx
@@ -48,7 +52,9 @@ fn nginx_is_loaded_in_every_order_of_closing_without_an_error() {
     let at = SocketAddr::from((rig.client_v4().unwrap(), 8080));
     let dir = tempfile::tempdir().unwrap();
     let _nginx = serve(&rig, dir.path(), at);
-    let base = format!("--target {at} --interface {SERVER_INTERFACE} --source-net 10.77.0.1/32 --connections {N} --concurrency 32");
+    let base = format!(
+        "--target {at} --interface {SERVER_INTERFACE} --source-net 10.77.0.1/32 --connections {N} --concurrency 32"
+    );
     let rows = [
         // What is said, how it ends as we see it, and how many at least end so.
         ("client", "active", N),

@@ -147,7 +147,7 @@ pub fn beside_kernel_traffic<T>(rig: &Rig, f: impl FnOnce() -> T) -> (T, u32) {
 pub struct Process {
     child: Child,
     log: PathBuf,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// Where the process's metrics are.
@@ -164,19 +164,24 @@ pub fn config(rig: &Rig, extra: &str) -> String {
     )
 }
 
+/// With an admin socket beside the file: processes of several tests must not meet at the default path.
+fn with_socket(config: &str) -> String {
+    format!("{config}\n[admin]\nsocket = \"admin.sock\"\n")
+}
+
 impl Process {
     /// Starts it with a configuration; `wrap` is put before the command.
     pub fn spawn(rig: &Rig, config: &str, wrap: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("finwheel.toml");
-        std::fs::write(&file, config).unwrap();
+        std::fs::write(&file, with_socket(config)).unwrap();
         let log = dir.path().join("log");
         let binary = env!("CARGO_BIN_EXE_finwheel");
         let words: Vec<&str> = wrap.iter().copied().chain([binary, "run", "--config"]).collect();
         let mut command: Command = rig.server_ns().command(words[0]);
         command.args(&words[1..]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&log).unwrap());
-        Self { child: command.spawn().unwrap(), log, _dir: dir }
+        Self { child: command.spawn().unwrap(), log, dir }
     }
 
     /// Starts it and waits until it is ready.
@@ -197,6 +202,44 @@ impl Process {
     /// Its number.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A file beside its configuration.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes another configuration over its own.
+    pub fn rewrite(&self, config: &str) {
+        std::fs::write(self.file("finwheel.toml"), with_socket(config)).unwrap();
+    }
+
+    /// A subcommand that speaks to it.
+    pub fn admin_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_finwheel"));
+        command.args(args).arg("--socket").arg(self.file("admin.sock")).stdin(Stdio::null());
+        command
+    }
+
+    /// Has a subcommand speak to it: exit code, what it printed, what it complained of.
+    pub fn admin(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let out = self.admin_command(args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (out.status.code(), text(out.stdout), text(out.stderr))
+    }
+
+    /// The same, which must succeed: what it printed.
+    #[track_caller]
+    pub fn tell(&self, args: &[&str]) -> String {
+        let (code, out, complaint) = self.admin(args);
+        assert_eq!(code, Some(0), "{args:?}: {out}{complaint}; log: {}", self.log());
+        out
+    }
+
+    /// The JSON lines that a subcommand prints.
+    #[track_caller]
+    pub fn lines(&self, args: &[&str]) -> Vec<serde_json::Value> {
+        self.tell(args).lines().map(|l| serde_json::from_str(l).unwrap()).collect()
     }
 
     /// Sends it a signal.

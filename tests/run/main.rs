@@ -6,6 +6,8 @@
 //! | `serve` | services answer, on both IP versions and several workers, and the counters say what happened |
 //! | `drain` | a signal ends every connection gracefully and in time, and never touches the kernel's own traffic |
 //! | `doctor` | what is wrong with machine and interface is found, and the commands that are named mend it |
+//! | `operate` | operators list, close, reset, drain and capture, and clients that misbehave disturb nobody |
+//! | `reload` | another configuration is taken without a connection lost, or refused by name |
 //! | `failure` | what cannot start says why; what fails while it runs names the worker and ends the process |
 //! | `sandbox` | a process serves and drains without the privileges it started with |
 
@@ -13,5 +15,7 @@ mod common;
 mod doctor;
 mod drain;
 mod failure;
+mod operate;
+mod reload;
 mod sandbox;
 mod serve;

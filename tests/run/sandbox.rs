@@ -77,7 +77,19 @@ fn a_process_serves_reports_and_drains_without_the_privileges_it_started_with() 
     let p = Process::ready(&rig, &config(&rig, ""));
     let threads = threads(p.pid());
     let names: Vec<_> = threads.keys().map(String::as_str).collect();
-    assert_eq!(names, ["finwheel", "fw-control", "fw-http", "fw-signals", "fw-worker-0", "fw-worker-1"]);
+    assert_eq!(
+        names,
+        [
+            "finwheel",
+            "fw-admin",
+            "fw-closes",
+            "fw-control",
+            "fw-http",
+            "fw-signals",
+            "fw-worker-0",
+            "fw-worker-1"
+        ]
+    );
     for (name, status) in &threads {
         // The kernel asks of whoever takes the program off, and before 5.19 of whoever writes its maps.
         let allowed =

@@ -88,9 +88,6 @@ pub struct BlastArgs {
     /// The CPUs of the workers, in their order. [default: the first ones]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub cores: Option<Vec<usize>>,
-    /// Run the kernel's reception of the queues in the workers, as [interface] busy_poll in the configuration of a server.
-    #[arg(long)]
-    pub busy_poll: bool,
     /// Errors that are no failure of the run: a number, or a share of the connections as `1%`.
     #[arg(long, value_name = "N|PCT", default_value = "0", value_parser = parse_max_errors)]
     pub max_errors: MaxErrors,

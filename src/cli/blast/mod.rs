@@ -117,7 +117,6 @@ fn settings(args: &BlastArgs, plan: &Plan, configs: Vec<Config>) -> Settings {
     });
     let mut s = Settings::new(&args.interface);
     s.open.queues = Queues::List((0..workers as u32).collect());
-    s.open.busy_poll = args.busy_poll;
     s.capacity = plan.capacity(workers);
     if let Some(list) = &args.cores {
         s.cores = Cores::List(list.clone());

@@ -36,7 +36,7 @@ pub struct TopArgs {
     /// The metrics address of the finwheel to watch, such as <http://127.0.0.1:9464>.
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub url: Option<Source>,
-    /// The configuration of the finwheel to watch: its [metrics] listen is asked.
+    /// The configuration of the finwheel to watch: its `[metrics] listen` is asked.
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
     /// Time between two looks, such as 1s or 500ms; the numbers change once a second.

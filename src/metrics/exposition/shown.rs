@@ -177,6 +177,10 @@ fn connections(out: &mut Families, n: &Counters) {
     {
         out.count(&c::PATH_MTU, &[cause], v);
     }
+    out.count(&c::CLOSE_LOG_LOST, &[], n.operated.close_log_lost);
+    for (event, v) in [("captured", n.operated.captured), ("lost", n.operated.capture_lost)] {
+        out.count(&c::CAPTURE, &[event], v);
+    }
     out.count(&c::ILLEGAL_TRANSITIONS, &[], n.illegal_transitions);
 }
 
@@ -200,7 +204,7 @@ fn transitions(out: &mut Families, n: &Counters) {
 }
 
 fn listeners(out: &mut Families, inner: &Inner) {
-    for (name, l) in inner.listeners.iter().zip(inner.by_listener()) {
+    for (name, l) in inner.by_listener() {
         listener(out, name, &l);
     }
 }

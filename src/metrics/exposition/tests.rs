@@ -133,7 +133,7 @@ fn listeners_are_shown_by_name_over_all_workers_and_workers_by_number() {
     assert_eq!(s.keys().filter(|k| k.starts_with("finwheel_listener_connections_opened")).count(), 2);
     let live = e.snapshot("ready");
     assert_eq!((live.phase.as_str(), live.workers.len()), ("ready", 2));
-    assert_eq!((live.listeners[0].name.as_str(), live.listeners[0].closed), ("web", 168));
+    assert_eq!((live.listeners[0].name.as_str(), live.listeners[0].closed), ("web", 180));
     assert_eq!(live.workers[1].lag_ms, 250);
 }
 

@@ -15,11 +15,6 @@
 //! transmission (`need_wakeup`; always in copy mode, one for each 32 frames), recvfrom when it asks for reception.
 //! [`Port::wait`] is a ppoll.
 //!
-//! With `busy_poll` the worker runs the kernel's reception of its queue (NAPI) itself: each of these calls polls it once, and
-//! when the ring is empty, one call is made to fill it. Otherwise softirqs or a kernel thread fill the ring, and when they
-//! have to share the worker's core, each burst costs two switches, and a worker that spins holds up the very frames that it
-//! spins for. It wants the kernel to keep off for a while (`napi_defer_hard_irqs` and `gro_flush_timeout` of the interface).
-//!
 //! Privileges: see [`NEEDED`]; only [`open`] needs them, a port goes on without.
 
 mod config;
@@ -69,7 +64,6 @@ pub struct XskPort {
     rings: RingConfig,
     queue: u32,
     mode: CopyMode,
-    busy_poll: bool,
     checksums: Checksums,
     waker: Waker,
     stats: PortStats,
@@ -90,7 +84,7 @@ impl fmt::Debug for XskPort {
 
 impl XskPort {
     /// A port on a bound socket, its fill ring full. Checksums are verified until it is known how frames arrive.
-    fn new(bound: Bound, queue: u32, rings: RingConfig, busy_poll: bool) -> io::Result<Self> {
+    fn new(bound: Bound, queue: u32, rings: RingConfig) -> io::Result<Self> {
         let Bound { pool, rx, tx, fill, comp, mode } = bound;
         let mut port = Self {
             rx,
@@ -102,7 +96,6 @@ impl XskPort {
             rings,
             queue,
             mode,
-            busy_poll,
             checksums: Checksums::Verify,
             waker: Waker::new()?,
             stats: PortStats::default(),
@@ -175,21 +168,6 @@ impl XskPort {
         self.queued.clear();
     }
 
-    /// Takes what is in the receive ring, up to a burst.
-    fn take_received(&mut self, out: &mut Vec<Frame>) {
-        let max = BURST.saturating_sub(out.len());
-        let (stats, dropped, invalid) = (&mut self.stats, &mut self.own_dropped, &mut self.own_invalid);
-        self.pool.receive(&mut self.rx, max, |received| match received {
-            Received::Frame(frame) => {
-                stats.rx_frames += 1;
-                stats.rx_bytes += frame.len() as u64;
-                out.push(frame);
-            }
-            Received::TooLong => *dropped += 1,
-            Received::NotOurs => *invalid += 1,
-        });
-    }
-
     fn kick(&mut self) -> io::Result<()> {
         let mut untaken = self.untaken();
         // The wake-ups that a full ring can need, and one more for frames that another path has taken half of.
@@ -212,15 +190,18 @@ impl XskPort {
 
 impl Port for XskPort {
     fn rx(&mut self, out: &mut Vec<Frame>) -> usize {
+        let max = BURST.saturating_sub(out.len());
         let before = out.len();
-        self.take_received(out);
-        if out.len() == before && self.busy_poll {
-            self.stats.rx_wakeups += 1;
-            // A socket that lost its device says so at the next flush or sleep.
-            if socket::kick_rx(self.rx.fd().as_raw_fd()).is_ok() {
-                self.take_received(out);
+        let (stats, dropped, invalid) = (&mut self.stats, &mut self.own_dropped, &mut self.own_invalid);
+        self.pool.receive(&mut self.rx, max, |received| match received {
+            Received::Frame(frame) => {
+                stats.rx_frames += 1;
+                stats.rx_bytes += frame.len() as u64;
+                out.push(frame);
             }
-        }
+            Received::TooLong => *dropped += 1,
+            Received::NotOurs => *invalid += 1,
+        });
         out.len() - before
     }
 

@@ -41,8 +41,6 @@ pub struct OpenConfig {
     pub mode: Mode,
     /// Zero-copy or copy.
     pub zero_copy: ZeroCopy,
-    /// Whether ports run the reception of their queue themselves; see [`XskPort`].
-    pub busy_poll: bool,
     /// What to take from the kernel at first; [`Steering::claim`] adds more.
     pub claims: Vec<Claim>,
     /// How long claimed frames are held back from the kernel after the last heartbeat; at most
@@ -60,7 +58,6 @@ impl OpenConfig {
             rings: RingConfig::default(),
             mode: Mode::Auto,
             zero_copy: ZeroCopy::Auto,
-            busy_poll: false,
             claims: Vec::new(),
             lease: DEFAULT_LEASE,
         }
@@ -132,16 +129,8 @@ pub fn open(config: &OpenConfig) -> Result<Opened, SetupError> {
     let mut ports = Vec::with_capacity(queues.len());
     for queue in queues {
         let socket = socket::bind(&link, queue, &config.rings, zero_copy)?;
-        if config.busy_poll {
-            socket::prefer_busy_poll(socket.rx.fd().as_raw_fd()).map_err(|source| SetupError::Socket {
-                interface: interface.clone(),
-                queue,
-                what: "asking for busy polling (Linux 5.11 or later; else set busy_poll to false)",
-                source,
-            })?;
-        }
         steering.set_socket(queue, &socket.rx.fd().as_raw_fd())?;
-        let port = XskPort::new(socket, queue, config.rings, config.busy_poll);
+        let port = XskPort::new(socket, queue, config.rings);
         ports.push(port.map_err(|source| SetupError::Socket {
             interface: interface.clone(),
             queue,

@@ -188,33 +188,6 @@ fn copy_mode(fd: RawFd) -> io::Result<CopyMode> {
     Ok(if options & libc::XDP_OPTIONS_ZEROCOPY == 0 { CopyMode::Copy } else { CopyMode::ZeroCopy })
 }
 
-/// `SO_PREFER_BUSY_POLL` and `SO_BUSY_POLL_BUDGET` of asm-generic/socket.h.
-const SO_PREFER_BUSY_POLL: libc::c_int = 69;
-const SO_BUSY_POLL_BUDGET: libc::c_int = 70;
-/// Time of one poll, microseconds. A call that does not wait polls once, however long this is; 0 would switch it off.
-const BUSY_POLL_US: libc::c_int = 20;
-/// Frames that one poll takes at most: a burst, which is also the most that the kernel allows.
-const BUSY_POLL_BUDGET: libc::c_int = crate::port::BURST as libc::c_int;
-
-/// Has the calls on a socket run the reception of its queue (NAPI), and the kernel leave it to them. Needs `CAP_NET_ADMIN`.
-pub(super) fn prefer_busy_poll(fd: RawFd) -> io::Result<()> {
-    let options = [
-        (SO_PREFER_BUSY_POLL, 1),
-        (libc::SO_BUSY_POLL, BUSY_POLL_US),
-        (SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET),
-    ];
-    for (option, value) in options {
-        let len = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the pointer is to an int of that length, which is copied; the descriptor is the caller's.
-        let ret =
-            unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const value).cast(), len) };
-        if ret < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
 /// What a wake-up of the kernel came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

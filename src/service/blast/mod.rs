@@ -436,9 +436,12 @@ fn failure_of(record: &CloseRecord, close: CloseShape) -> Option<Failure> {
             | Cause::FinWait2Limit
             | Cause::CloseWaitLimit
             | Cause::ZeroWindow => Some(Failure::Timeout),
-            Cause::Peer | Cause::Service | Cause::Drain | Cause::PeerReset | Cause::Abort => {
-                Some(Failure::Reset)
-            }
+            Cause::Peer
+            | Cause::Service
+            | Cause::Drain
+            | Cause::PeerReset
+            | Cause::Abort
+            | Cause::Operator => Some(Failure::Reset),
         },
     }
 }

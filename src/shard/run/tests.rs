@@ -1,6 +1,6 @@
 //! A drain and its end, over the simulated link.
 
-use super::*;
+use super::super::Drain;
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::port::mem::{Impairment, LinkConfig};
@@ -10,6 +10,7 @@ use crate::shard::{Capacity, Listener};
 use crate::sim::world::{World, WorldConfig, tuple};
 use crate::tcp::TcpConfig;
 use crate::tcp::record::{Cause, ClosePath, CloseRecord, First};
+use crate::tcp::state::State;
 use crate::wire::{Addr, Endpoint, Tuple};
 use std::time::Duration;
 

@@ -47,6 +47,7 @@ mod keepalive;
 mod memory;
 mod misdirected;
 mod opening;
+mod operate;
 mod outbound;
 mod path;
 mod rack;

@@ -55,6 +55,13 @@ pub(super) struct Resting {
     prior: u32,
 }
 
+impl Resting {
+    /// The window, in bytes.
+    pub(super) const fn window(&self) -> u32 {
+        self.cwnd
+    }
+}
+
 /// The window of one connection, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Congestion {
