@@ -228,7 +228,7 @@ fn d11_slow_start_hardly_overflows_a_queue_of_one_round_trip() {
         for congestion in [Algorithm::Cubic, Algorithm::NewReno] {
             let f = flow(1, queued(rtt, 0.0), congestion, Duration::from_millis(20 * rtt), (0, 0));
             println!("rtt {rtt}, {congestion:?}: {} frames, {} KiB/s", f.overflowed, f.goodput);
-            assert!(f.overflowed <= 100, "rtt {rtt}, {congestion:?}: {}", f.overflowed);
+            assert!(f.overflowed <= 20, "rtt {rtt}, {congestion:?}: {}", f.overflowed);
             assert_eq!(f.timed_out, 0, "rtt {rtt}, {congestion:?}");
         }
     }

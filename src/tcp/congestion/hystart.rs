@@ -15,7 +15,8 @@
 //! first form, which Linux goes by: ACKs that come in a row, without a pause, for half a round trip. A window then takes
 //! that long to pass, so that the next doubling fills the path. What it leads to here is not the end of slow start but
 //! conservative slow start, by which the window grows at most threefold more; where ACKs come in bunches, which makes rows of
-//! them too, that costs some rounds and no more. It needs no timestamps.
+//! them too, that costs some rounds and no more. It needs no timestamps. When round trips grow as well, a queue stands, both
+//! signs agree, and slow start is over at once.
 
 use super::Algorithm;
 use crate::wire::SeqNum;
@@ -50,7 +51,8 @@ pub(super) struct HyStart {
     /// Least round trips of the last round and of this one, in milliseconds.
     last_ms: u16,
     least_ms: u16,
-    /// The one with which conservative slow start began; below it, that was for nothing (`cssBaselineMinRtt`).
+    /// The one with which conservative slow start began. Below it, that was for nothing (`cssBaselineMinRtt`); if a row of ACKs
+    /// was the sign, round trips may still grow beyond it.
     baseline_ms: u16,
     /// When the round began, and when the last ACK came that is in a row with all since then, in microseconds.
     began_us: u32,
@@ -58,6 +60,8 @@ pub(super) struct HyStart {
     samples: u8,
     /// Rounds of conservative slow start, the present one included; 0 outside of it.
     conservative: u8,
+    /// It began with a row of ACKs, not with longer round trips.
+    by_row: bool,
 }
 
 /// What an ACK of something new says about the path.
@@ -95,6 +99,7 @@ impl HyStart {
             row_us: 0,
             samples: 0,
             conservative: 0,
+            by_row: false,
         }
     }
 
@@ -117,8 +122,8 @@ impl HyStart {
             self.least_ms = self.least_ms.min(ms.min(NONE - 1));
             self.samples = self.samples.saturating_add(1);
         }
-        if self.samples >= SAMPLES {
-            self.judge();
+        if self.samples >= SAMPLES && self.judge() == SlowStart::IsOver {
+            return SlowStart::IsOver;
         }
         self.look_at_row(a);
         SlowStart::GoesOn
@@ -130,22 +135,30 @@ impl HyStart {
         }
         self.row_us = a.now_us;
         if !self.is_conservative() && a.now_us.wrapping_sub(self.began_us) > a.least_us / 2 {
-            // Round trips did not grow, so that they do not fall back either.
-            (self.conservative, self.baseline_ms) = (1, 0);
+            (self.conservative, self.by_row) = (1, true);
+            self.baseline_ms = self.last_ms.min(self.least_ms);
         }
     }
 
-    fn judge(&mut self) {
-        if self.is_conservative() {
+    fn judge(&mut self) -> SlowStart {
+        if self.by_row {
+            if self.has_grown_from(self.baseline_ms) {
+                return SlowStart::IsOver;
+            }
+        } else if self.is_conservative() {
             if self.least_ms < self.baseline_ms {
                 (self.conservative, self.baseline_ms) = (0, NONE);
             }
-        } else if self.last_ms != NONE {
-            let growth = (self.last_ms / GROWTH_DIVISOR).clamp(LEAST_GROWTH_MS, MOST_GROWTH_MS);
-            if self.least_ms >= self.last_ms.saturating_add(growth) {
-                (self.conservative, self.baseline_ms) = (1, self.least_ms);
-            }
+        } else if self.has_grown_from(self.last_ms) {
+            (self.conservative, self.baseline_ms) = (1, self.least_ms);
         }
+        SlowStart::GoesOn
+    }
+
+    /// Whether the least round trip of this round is clearly longer than one of before.
+    fn has_grown_from(&self, before_ms: u16) -> bool {
+        let growth = (before_ms / GROWTH_DIVISOR).clamp(LEAST_GROWTH_MS, MOST_GROWTH_MS);
+        before_ms != NONE && self.least_ms >= before_ms.saturating_add(growth)
     }
 }
 
@@ -237,16 +250,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn d11_after_a_row_of_acks_slow_start_is_over_in_five_rounds_whatever_round_trips_do() {
+    /// A row of ACKs of a round trip of 20 ms, six milliseconds long and with `rtt_ms` in its echoes, for a path of 10 ms.
+    fn in_a_row(rtt_ms: Option<u16>) -> HyStart {
         let mut h = HyStart::new(Algorithm::Cubic);
         let at = SeqNum::new(u32::MAX - 20);
         for now_us in [0, 1000, 2000, 3000, 4000, 5000, 5100] {
-            let a = Arrival { ack: at, nxt: at + 10, rtt_ms: Some(20), now_us, least_us: 10_000 };
+            let a = Arrival { ack: at, nxt: at + 10, rtt_ms, now_us, least_us: 10_000 };
             assert_eq!(h.on_ack(&a), SlowStart::GoesOn);
         }
         assert!(h.is_conservative());
-        let (seen, end) = rounds(&mut h, &[10, 10, 10, 10, 10, 10, 10]);
-        assert_eq!((seen.len(), end), (5, SlowStart::IsOver));
+        h
+    }
+
+    #[test]
+    fn d11_after_a_row_of_acks_slow_start_is_over_in_five_rounds_even_if_round_trips_are_as_before() {
+        for (rtt_ms, then) in [(Some(20), 10), (Some(20), 23), (None, 90)] {
+            let (seen, end) = rounds(&mut in_a_row(rtt_ms), &[then; 7]);
+            assert_eq!((seen.len(), end), (5, SlowStart::IsOver), "{rtt_ms:?}, then {then}");
+        }
+    }
+
+    #[test]
+    fn d11_after_a_row_of_acks_slow_start_is_over_as_soon_as_round_trips_grow_too() {
+        let (seen, end) = rounds(&mut in_a_row(Some(20)), &[20, 22, 24, 24]);
+        assert_eq!((seen.len(), end), (2, SlowStart::IsOver), "little by little as well");
     }
 }
