@@ -122,7 +122,13 @@ fn every_query_of_every_panel_has_data_from_a_finwheel_at_work() {
         // Drops of two kinds, again and again: on a busy machine trafgen may not have begun when its time is over.
         let drops = || {
             for profile in ["rst", "garbage"] {
-                crate::floods::trafgen(&rig, profile, Duration::from_millis(300), 400);
+                crate::floods::trafgen(
+                    &rig,
+                    profile,
+                    crate::floods::Aim::Server,
+                    Duration::from_millis(300),
+                    400,
+                );
             }
         };
         let missing = without_data(&rig, &usual, drops);
