@@ -25,6 +25,11 @@ impl<P: Port> Shard<P> {
             return;
         };
         let Some(frame) = self.refuse_new(frame, seg) else { return };
+        if self.port.tx_room() < self.kept_slots {
+            self.core.block.counters.drop_frame(DropReason::TxRingFull);
+            self.port.free(frame);
+            return;
+        }
         let core = &mut self.core;
         // An ISN above the old one cannot be a cookie: a pair that is opened again takes of the room that is left.
         if iss_floor.is_none() && core.wants_cookie() {
