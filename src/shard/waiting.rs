@@ -79,7 +79,7 @@ impl<P: Port> Shard<P> {
                     return;
                 }
                 // The pair stays held when the SYN cannot be taken: the peer sends it again.
-                let Some(frame) = self.refuse_new(frame, seg) else { return };
+                let Some(frame) = self.admit(frame, seg) else { return };
                 let core = &mut self.core;
                 if core.tables.half.is_full() {
                     core.block.counters.drop_frame(DropReason::SynTableFull);
