@@ -1,12 +1,15 @@
 //! Goodput of one bulk transfer over the simulated link, in virtual time: loss in both directions by round trip. The
 //! floors are what RACK-TLP and CUBIC reach, less a margin; a change that falls below them has made loss dearer.
 
-use finwheel::port::mem::{Impairment, LinkConfig, Rate};
+use finwheel::port::mem::{Direction, Impairment, LinkConfig, Rate, Verdict};
 use finwheel::service::discard::Discard;
 use finwheel::service::{Context, Service};
 use finwheel::shard::{Capacity, Listener};
 use finwheel::sim::world::{World, WorldConfig, tuple};
 use finwheel::tcp::TcpConfig;
+use finwheel::tcp::config::Limits;
+use finwheel::tcp::congestion::Algorithm;
+use finwheel::tcp::output::Retransmission;
 use finwheel::tcp::record::CloseRecord;
 use finwheel::wire::{Addr, Endpoint, Tuple};
 use std::cell::RefCell;
@@ -140,4 +143,118 @@ fn d11_an_overflowing_queue_does_not_stop_a_transfer() {
         }
     }
     assert!(below.is_empty(), "below the floor (rtt, goodput, floor): {below:?}");
+}
+
+/// Counts what comes.
+struct Count(Rc<RefCell<u64>>);
+
+impl Service for Count {
+    fn opened(&mut self, _: &mut dyn Context) {}
+    fn data(&mut self, _: &mut dyn Context, bytes: &[u8]) -> usize {
+        *self.0.borrow_mut() += bytes.len() as u64;
+        bytes.len()
+    }
+    fn writable(&mut self, _: &mut dyn Context) {}
+    fn peer_closed(&mut self, cx: &mut dyn Context) {
+        cx.close();
+    }
+    fn closed(&mut self, _: &Tuple, _: u32, _: &CloseRecord) {}
+}
+
+/// What one sender did in some time.
+struct Flow {
+    /// KiB a second that arrived.
+    goodput: u64,
+    /// Frames that the queue had no room for.
+    overflowed: u64,
+    /// Segments sent again after a timeout.
+    timed_out: u64,
+}
+
+/// One upload without an end, of which every second data segment from `gaps.0` to `gaps.1` is dropped.
+fn flow(seed: u64, line: Impairment, congestion: Algorithm, lasts: Duration, gaps: (u64, u64)) -> Flow {
+    let limits = Limits { congestion, ..Limits::DEFAULT };
+    let tcp = TcpConfig {
+        send_buffer: 4 << 20,
+        receive_buffer: 4 << 20,
+        limits: vec![limits],
+        ..TcpConfig::default()
+    };
+    let cfg = WorldConfig {
+        link: LinkConfig { seed, ..LinkConfig::default() }.both(line),
+        workers: 1,
+        server: tcp.clone(),
+        client: tcp,
+        capacity: Capacity { connections: 16, half_open: 16, time_wait: 16, chunks: 16_384 },
+        key: seed,
+    };
+    let got = Rc::new(RefCell::new(0));
+    let listeners = || {
+        let endpoints = vec![Endpoint::new(Addr::v4([10, 0, 0, 1]), 9)];
+        vec![Listener { endpoints, service: Box::new(Count(Rc::clone(&got))) }]
+    };
+    let ended = Rc::new(RefCell::new(None));
+    let mut w = World::new(cfg, listeners, Box::new(Upload { bytes: usize::MAX, sent: 0, ended }));
+    let mut seen = 0;
+    w.link.set_filter(
+        Direction::AToB,
+        Some(Box::new(move |_, frame| {
+            seen += u64::from(frame.len() > 1000);
+            let hit = (gaps.0..gaps.1).contains(&seen) && seen % 2 == 0 && frame.len() > 1000;
+            if hit { Verdict::Drop } else { Verdict::Pass }
+        })),
+    );
+    assert!(w.connect(tuple(0, 9, false), 0));
+    let _ = w.run(lasts, |_| false).expect("the ports work");
+    let overflowed = w.link.counters(Direction::AToB).queue_full;
+    let timed_out = w.client.snapshot().counters.retransmissions[Retransmission::DataTimeout as usize];
+    let goodput = *got.borrow() * 1000 / 1024 / lasts.as_millis() as u64;
+    Flow { goodput, overflowed, timed_out }
+}
+
+/// 100 Mbit/s with a queue of one round trip.
+fn queued(rtt_ms: u64, loss: f64) -> Impairment {
+    Impairment {
+        loss,
+        rate: Some(Rate { bits_per_second: 100_000_000, queue: Duration::from_millis(rtt_ms) }),
+        ..Impairment::delayed(Duration::from_micros(rtt_ms * 500))
+    }
+}
+
+/// Without `HyStart++` the first slow start overshoots by a whole window: 316 frames at 20 ms, and at 100 ms 832.
+#[test]
+fn d11_slow_start_hardly_overflows_a_queue_of_one_round_trip() {
+    for rtt in [10, 20, 100] {
+        for congestion in [Algorithm::Cubic, Algorithm::NewReno] {
+            let f = flow(1, queued(rtt, 0.0), congestion, Duration::from_millis(20 * rtt), (0, 0));
+            println!("rtt {rtt}, {congestion:?}: {} frames, {} KiB/s", f.overflowed, f.goodput);
+            assert!(f.overflowed <= 20, "rtt {rtt}, {congestion:?}: {}", f.overflowed);
+            assert_eq!(f.timed_out, 0, "rtt {rtt}, {congestion:?}");
+        }
+    }
+}
+
+/// A long path with little loss, where a few seconds are mostly what slow start made of them. The floor is 85 % of what was
+/// reached, the mean of eight seeds in KiB a second.
+#[test]
+fn d11_a_long_path_with_little_loss_is_used() {
+    const FLOOR: u64 = 2400;
+    let each: Vec<_> = (0..8)
+        .map(|seed| flow(seed, queued(100, 0.001), Algorithm::Cubic, Duration::from_secs(6), (0, 0)))
+        .map(|f| f.goodput)
+        .collect();
+    let mean = each.iter().sum::<u64>() / each.len() as u64;
+    println!("mean {mean} KiB/s of {each:?}, floor {FLOOR}");
+    assert!(mean >= FLOOR, "{mean} of {each:?}");
+}
+
+/// More gaps at once than the scoreboard has room for (176), and then retransmissions that are lost as well.
+#[test]
+fn d10_a_loss_that_is_too_large_for_the_scoreboard_is_repaired_without_a_timeout() {
+    for gaps in [(3000, 3200), (3000, 3600), (3000, 4400)] {
+        let line = Impairment::delayed(Duration::from_millis(25));
+        let f = flow(1, line, Algorithm::Cubic, Duration::from_secs(4), gaps);
+        println!("{gaps:?}: {} KiB/s, {} timed out", f.goodput, f.timed_out);
+        assert_eq!(f.timed_out, 0, "{gaps:?}");
+    }
 }

@@ -41,6 +41,7 @@ mod tables;
 mod tests;
 mod timers;
 pub mod trace;
+mod visit;
 mod wait_table;
 mod waiting;
 pub mod wheel;

@@ -445,7 +445,7 @@ impl Live<'_> {
                 // When ACKs were lost, or a hole before it was filled late, it took less than this; the echo is of a segment
                 // that was sent since, and a bound (in whole milliseconds).
                 let bound = self.since_echo(now, h).map_or(took, |e| e + Duration::from_millis(1));
-                self.rtt.sample(took.min(bound));
+                self.rtt.sample(took.min(bound), now);
                 return true;
             }
             return false;
@@ -459,7 +459,7 @@ impl Live<'_> {
         let Some(took) = self.since_echo(now, h).filter(|_| needed && of_retransmission) else {
             return false;
         };
-        self.rtt.sample(took.max(Duration::from_millis(1)));
+        self.rtt.sample(took.max(Duration::from_millis(1)), now);
         true
     }
 

@@ -1,5 +1,6 @@
 //! Round-trip time and the retransmission timeout (RFC 6298), in microseconds.
 
+use crate::time::Time;
 use std::time::Duration;
 
 /// Lower bound of the RTO. RFC 6298 §2.4 says 1 s; every deployed stack uses 200 ms, which is above the delayed
@@ -14,15 +15,24 @@ const AFTER_LOST_SYN_US: u32 = 3_000_000;
 /// Clock granularity `G`: the connection timers tick in milliseconds.
 const GRANULARITY_US: u32 = 1_000;
 
+/// Half the time for which the least round trip is remembered, in milliseconds: it is that of the last two and a half to five
+/// minutes. Linux remembers for five (`tcp_min_rtt_wlen`). Longer: where a path grew longer, reordering is given too little
+/// time for so long; shorter: a queue that stands for that long counts as the path's own.
+const LEAST_HALF_MS: u64 = 150_000;
+
 /// Smoothed round-trip time, its variation, and the back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rtt {
     srtt_us: u32,
     rttvar_us: u32,
-    rto_us: u32,
-    /// The least sample there was. It is never forgotten: where a path grows longer, reordering is given less time than
-    /// it could be.
+    /// The least sample of this half of the window and of the one before.
     least_us: u32,
+    /// The least sample of this half.
+    newest_us: u32,
+    /// The number of this half, as far as it has room: after a silence of whole multiples of ten hours an old one counts as new.
+    half: u8,
+    /// The SYN was sent again and gave no sample.
+    lost_syn: bool,
     backoff: u8,
     /// Timeouts since something new was last acknowledged.
     timeouts: u8,
@@ -30,16 +40,25 @@ pub struct Rtt {
 
 impl Default for Rtt {
     fn default() -> Self {
-        Self { srtt_us: 0, rttvar_us: 0, rto_us: INITIAL_RTO_US, least_us: u32::MAX, backoff: 0, timeouts: 0 }
+        Self {
+            srtt_us: 0,
+            rttvar_us: 0,
+            least_us: u32::MAX,
+            newest_us: u32::MAX,
+            half: 0,
+            lost_syn: false,
+            backoff: 0,
+            timeouts: 0,
+        }
     }
 }
 
 impl Rtt {
     /// Takes a sample (never one of a retransmitted segment without timestamps: Karn, RFC 6298 §3). It ends the
     /// back-off (§5.7, last paragraph).
-    pub fn sample(&mut self, rtt: Duration) {
+    pub fn sample(&mut self, rtt: Duration, now: Time) {
         let r = u32::try_from(rtt.as_micros()).unwrap_or(MAX_RTO_US).clamp(1, MAX_RTO_US);
-        self.least_us = self.least_us.min(r);
+        self.remember_least(r, now);
         if self.srtt_us == 0 {
             self.srtt_us = r;
             self.rttvar_us = r / 2;
@@ -48,15 +67,36 @@ impl Rtt {
             self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + self.srtt_us.abs_diff(r) / 4;
             self.srtt_us = self.srtt_us - self.srtt_us / 8 + r / 8;
         }
-        self.rto_us = (self.srtt_us + GRANULARITY_US.max(4 * self.rttvar_us)).clamp(MIN_RTO_US, MAX_RTO_US);
         self.backoff = 0;
         self.timeouts = 0;
+    }
+
+    /// The least of a window that moves by halves (RFC 8985 §6.2 wants one that forgets).
+    fn remember_least(&mut self, us: u32, now: Time) {
+        let half = (now.millis() / LEAST_HALF_MS) as u8;
+        match half.wrapping_sub(self.half) {
+            0 => self.newest_us = self.newest_us.min(us),
+            passed => {
+                self.least_us = if passed == 1 { self.newest_us } else { us };
+                (self.half, self.newest_us) = (half, us);
+            }
+        }
+        self.least_us = self.least_us.min(us);
+    }
+
+    /// The timeout without back-off.
+    fn base_us(&self) -> u32 {
+        match (self.srtt_us, self.lost_syn) {
+            (0, false) => INITIAL_RTO_US,
+            (0, true) => AFTER_LOST_SYN_US,
+            (srtt, _) => (srtt + GRANULARITY_US.max(4 * self.rttvar_us)).clamp(MIN_RTO_US, MAX_RTO_US),
+        }
     }
 
     /// The timeout now, back-off included.
     #[must_use]
     pub fn rto(&self) -> Duration {
-        let us = u64::from(self.rto_us) << self.backoff.min(16);
+        let us = u64::from(self.base_us()) << self.backoff.min(16);
         Duration::from_micros(us.min(u64::from(MAX_RTO_US)))
     }
 
@@ -82,9 +122,7 @@ impl Rtt {
     /// The handshake is complete. Without a sample the SYN had to be sent again, and data begins with an RTO of three
     /// seconds (RFC 6298 §5.7).
     pub fn handshake_done(&mut self, sampled: bool) {
-        if !sampled {
-            self.rto_us = AFTER_LOST_SYN_US;
-        }
+        self.lost_syn = !sampled;
         self.backoff = 0;
         self.timeouts = 0;
     }
@@ -107,7 +145,7 @@ impl Rtt {
         self.backoff > 0
     }
 
-    /// The least round-trip time; zero before the first sample.
+    /// The least round-trip time of the last minutes; zero before the first sample.
     #[must_use]
     pub fn least(&self) -> Duration {
         Duration::from_micros(u64::from(self.least_us.min(self.srtt_us)))
@@ -131,17 +169,18 @@ mod tests {
     use super::*;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
+    const NOW: Time = Time::from_micros(1_000_000);
 
     #[test]
     fn d09_rto_follows_rfc_6298() {
         let mut r = Rtt::default();
         assert_eq!(r.rto(), MS(1000), "before the first sample");
-        r.sample(MS(500));
+        r.sample(MS(500), NOW);
         assert_eq!(r.rto(), MS(1500), "SRTT + 4 * RTT/2");
-        r.sample(MS(500));
+        r.sample(MS(500), NOW);
         assert_eq!(r.rto(), MS(1250), "the variation decays by a quarter");
         for _ in 0..100 {
-            r.sample(Duration::from_micros(50));
+            r.sample(Duration::from_micros(50), NOW);
         }
         assert_eq!(r.rto(), MS(200), "the lower bound");
     }
@@ -157,7 +196,7 @@ mod tests {
         r.progressed();
         assert!(!r.timed_out_before());
         assert_eq!(r.rto(), Duration::from_secs(60), "Karn: an ACK of a retransmission proves no round trip");
-        r.sample(MS(500));
+        r.sample(MS(500), NOW);
         assert_eq!(r.rto(), MS(1500));
         assert!(!r.backed_off());
     }
@@ -172,7 +211,7 @@ mod tests {
         assert!(!r.backed_off());
         let mut timed = Rtt::default();
         timed.back_off();
-        timed.sample(MS(100));
+        timed.sample(MS(100), NOW);
         timed.handshake_done(true);
         assert_eq!(timed.rto(), MS(300), "timestamps gave a sample");
     }
@@ -191,10 +230,27 @@ mod tests {
         for us in [0, 1, 999, 200_000, 59_999_999, 60_000_000, u64::MAX / 2] {
             let mut r = Rtt::default();
             for _ in 0..50 {
-                r.sample(Duration::from_micros(us));
+                r.sample(Duration::from_micros(us), NOW);
                 assert!(r.rto() >= MS(200) && r.rto() <= Duration::from_secs(60), "{us}: {:?}", r.rto());
             }
             assert!(r.srtt() > Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn d10_the_least_round_trip_is_forgotten_within_five_minutes() {
+        let half = Duration::from_millis(LEAST_HALF_MS);
+        let mut r = Rtt::default();
+        r.sample(MS(10), NOW);
+        for quarter in 1..=8 {
+            r.sample(MS(50), NOW + half / 4 * quarter);
+            let remembered = r.least_us == 10_000;
+            assert_eq!(remembered, quarter < 8, "{quarter} quarters of a half later: {}", r.least_us);
+        }
+        assert_eq!(r.least_us, 50_000);
+        r.sample(MS(20), NOW + half * 2);
+        assert_eq!(r.least_us, 20_000, "what is less counts at once");
+        r.sample(MS(80), NOW + half * 7);
+        assert_eq!(r.least_us, 80_000, "after a long silence nothing of before counts");
     }
 }

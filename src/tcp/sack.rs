@@ -17,7 +17,7 @@ use crate::wire::SeqNum;
 
 /// Bytes of a range in the chunk: its two edges.
 const RANGE_BYTES: usize = 8;
-/// Ranges a scoreboard holds (160): a flight of twice as many segments with every second one lost. Fewer, and a large
+/// Ranges a scoreboard holds (176): a flight of twice as many segments with every second one lost. Fewer, and a large
 /// window with scattered loss sends again what arrived; more would need a second chunk.
 pub const MAX_RANGES: usize = JOURNAL_AT / RANGE_BYTES;
 /// Where the journal begins in the chunk.

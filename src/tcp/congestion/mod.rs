@@ -7,11 +7,16 @@
 //! |---|---|---|
 //! | NewReno (RFC 5681) | a segment a round trip | one half |
 //! | CUBIC (RFC 9438) | a cubic of the time since the last reduction | three tenths |
+//!
+//! Before either of them is the first slow start, with `HyStart++` (RFC 9406).
 
 mod cubic;
+mod hystart;
 
 use crate::time::Time;
 use cubic::Cubic;
+pub use hystart::Arrival;
+use hystart::{HyStart, SlowStart};
 use std::time::Duration;
 
 /// Segments of the initial window (RFC 6928 §2).
@@ -31,9 +36,11 @@ pub enum Algorithm {
     NewReno,
 }
 
-/// How the window changes in congestion avoidance.
+/// How the window changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Law {
+    /// The first slow start: there is no threshold yet.
+    Start(HyStart),
     NewReno,
     Cubic(Cubic),
 }
@@ -68,19 +75,41 @@ impl Congestion {
     /// For a connection that sends segments of `mss` bytes.
     #[must_use]
     pub fn new(algorithm: Algorithm, mss: u16) -> Self {
-        let law = match algorithm {
-            Algorithm::NewReno => Law::NewReno,
-            Algorithm::Cubic => Law::Cubic(Cubic::default()),
-        };
         let mss = u32::from(mss);
-        Self { cwnd: initial_window(mss), ssthresh: u32::MAX, mss, law }
+        Self { cwnd: initial_window(mss), ssthresh: u32::MAX, mss, law: Law::Start(HyStart::new(algorithm)) }
+    }
+
+    /// The first slow start is over.
+    fn settle(&mut self) {
+        if let Law::Start(h) = self.law {
+            self.law = match h.then {
+                Algorithm::NewReno => Law::NewReno,
+                Algorithm::Cubic => Law::Cubic(Cubic::default()),
+            };
+        }
+    }
+
+    /// Something new is acknowledged, outside of recovery. In the first slow start this may say that the path is full.
+    pub fn on_round_trip(&mut self, a: &Arrival) {
+        if let Law::Start(h) = &mut self.law
+            && h.on_ack(a) == SlowStart::IsOver
+        {
+            self.ssthresh = self.cwnd;
+            self.settle();
+        }
+    }
+
+    /// Whether [`Congestion::on_round_trip`] has a use for round trips.
+    #[must_use]
+    pub const fn wants_round_trips(&self) -> bool {
+        matches!(self.law, Law::Start(_))
     }
 
     /// What a connection at rest keeps: with it, [`resume`](Self::resume) goes on as if nothing had been laid down, unless
     /// a curve is [followed](Self::in_growth).
     pub(super) const fn rest(&self) -> Resting {
         let (w_max, prior) = match &self.law {
-            Law::NewReno => (0, 0),
+            Law::Start(_) | Law::NewReno => (0, 0),
             Law::Cubic(c) => c.rest(),
         };
         Resting { cwnd: self.cwnd, ssthresh: self.ssthresh, w_max, prior }
@@ -89,6 +118,8 @@ impl Congestion {
     /// Of a connection that is no longer at rest.
     pub(super) fn resume(algorithm: Algorithm, mss: u16, r: &Resting) -> Self {
         let law = match algorithm {
+            // Its rounds begin anew: what they had learnt was of a path that has been idle since.
+            _ if r.ssthresh == u32::MAX => Law::Start(HyStart::new(algorithm)),
             Algorithm::NewReno => Law::NewReno,
             Algorithm::Cubic => Law::Cubic(Cubic::resume(r.w_max, r.prior)),
         };
@@ -98,7 +129,7 @@ impl Congestion {
     /// Whether a stage of growth lasts, so that time counts.
     pub(super) fn in_growth(&self) -> bool {
         match &self.law {
-            Law::NewReno => false,
+            Law::Start(_) | Law::NewReno => false,
             Law::Cubic(c) => c.in_growth(),
         }
     }
@@ -140,17 +171,21 @@ impl Congestion {
 
     /// `acked` bytes were newly acknowledged, outside of recovery, and the window was what held the sender back.
     pub fn on_ack(&mut self, acked: u32, now: Time, srtt: Duration) {
-        let cwnd = if self.in_slow_start() {
-            // By bytes, so that a peer that acknowledges every second segment does not slow it down (RFC 3465, L = 2).
-            self.cwnd.saturating_add(acked.min(2 * self.mss))
-        } else {
-            match &mut self.law {
-                Law::NewReno => {
-                    let step = u64::from(self.mss) * u64::from(acked.min(2 * self.mss));
-                    self.cwnd.saturating_add((step / u64::from(self.cwnd.max(1))).max(1) as u32)
-                }
-                Law::Cubic(c) => c.on_ack(self.cwnd, acked.min(self.cwnd), self.mss, now, srtt),
+        // By bytes, so that a peer that acknowledges every second segment does not slow it down (RFC 3465, L = 2).
+        let some = acked.min(2 * self.mss);
+        let in_slow_start = self.in_slow_start();
+        let cwnd = match &mut self.law {
+            Law::Start(h) => {
+                let some = acked.min(hystart::MOST_SEGMENTS * self.mss);
+                let divisor = if h.is_conservative() { hystart::CONSERVATIVE_DIVISOR } else { 1 };
+                self.cwnd.saturating_add(some / divisor)
             }
+            Law::NewReno | Law::Cubic(_) if in_slow_start => self.cwnd.saturating_add(some),
+            Law::NewReno => {
+                let step = u64::from(self.mss) * u64::from(some);
+                self.cwnd.saturating_add((step / u64::from(self.cwnd.max(1))).max(1) as u32)
+            }
+            Law::Cubic(c) => c.on_ack(self.cwnd, acked.min(self.cwnd), self.mss, now, srtt),
         };
         self.cwnd = cwnd.min(MAX_WINDOW);
     }
@@ -178,8 +213,9 @@ impl Congestion {
     }
 
     fn reduced(&mut self, used: u32) -> u32 {
+        self.settle();
         let to = match &mut self.law {
-            Law::NewReno => used / 2,
+            Law::Start(_) | Law::NewReno => used / 2,
             Law::Cubic(c) => {
                 c.on_loss(used);
                 cubic::reduced(used)
@@ -225,6 +261,7 @@ fn initial_window(mss: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::SeqNum;
 
     const NOW: Time = Time::from_micros(1_000_000);
     const RTT: Duration = Duration::from_millis(10);
@@ -247,6 +284,59 @@ mod tests {
         assert_eq!(c.window(), 5000);
         c.on_ack(1000, NOW, RTT);
         assert_eq!(c.window(), 5200, "beyond the threshold a segment per window");
+    }
+
+    #[test]
+    fn d11_hystart_ends_the_first_slow_start_at_the_window_it_has_reached() {
+        for algorithm in [Algorithm::NewReno, Algorithm::Cubic] {
+            let mut c = Congestion::new(algorithm, 1000);
+            let mut una = SeqNum::new(7);
+            let mut windows = Vec::new();
+            // Three rounds of 20 ms, then the queue fills.
+            for rtt in [20, 20, 20, 30, 31, 32, 33, 34, 35, 36] {
+                let nxt = una + c.window();
+                while una != nxt {
+                    una += 1000.min(nxt - una);
+                    let nxt = una + (c.window() - 1000);
+                    // Without a time there is no row of ACKs.
+                    let a = Arrival { ack: una, nxt, rtt_ms: Some(rtt), now_us: 0, least_us: u32::MAX };
+                    c.on_round_trip(&a);
+                    c.on_ack(1000, NOW, Duration::from_millis(20));
+                }
+                windows.push(c.window() / 1000);
+            }
+            assert_eq!(windows[..3], [20, 40, 80], "{algorithm:?}");
+            // The eighth sample of the fourth round shows it; from there on by a quarter, for five rounds.
+            assert!((95..=110).contains(&windows[3]), "{algorithm:?}: {windows:?}");
+            for w in windows[3..8].windows(2) {
+                assert!((120..=126).contains(&(w[1] * 100 / w[0])), "{algorithm:?}: {windows:?}");
+            }
+            assert!(!c.in_slow_start() && !c.wants_round_trips());
+            assert!((c.threshold() / 1000).abs_diff(windows[7]) <= 1, "{algorithm:?}: {windows:?}");
+            assert!(windows[9] - windows[7] <= 3, "avoidance: {windows:?}");
+        }
+    }
+
+    #[test]
+    fn d11_hystart_is_for_the_first_slow_start_alone() {
+        let ends: [fn(&mut Congestion); 3] =
+            [|c| c.on_loss(10_000), |c| c.on_timeout(10_000, false), |c| c.on_ecn(10_000)];
+        for end in ends {
+            let mut c = reno();
+            assert!(c.wants_round_trips());
+            end(&mut c);
+            assert!(!c.wants_round_trips());
+        }
+    }
+
+    #[test]
+    fn d11_an_ack_of_many_segments_lets_the_first_slow_start_grow_by_eight_at_most() {
+        let mut c = reno();
+        c.on_ack(20_000, NOW, RTT);
+        assert_eq!(c.window(), 18_000);
+        c.on_timeout(10_000, false);
+        c.on_ack(20_000, NOW, RTT);
+        assert_eq!(c.window(), 3000, "later ones by two");
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod rack;
 mod timeout;
 mod tlp;
 
-use super::congestion::Congestion;
+use super::congestion::{Arrival, Congestion};
 use super::conn::{ConnFlags, Env, Live};
 use super::output::Retransmission;
 use super::sack::DUP_THRESHOLD;
@@ -69,6 +69,8 @@ pub(super) struct Recovery {
     pub(super) rescued: bool,
     /// The window has been reduced for a lost retransmission of this recovery.
     reduced_again: bool,
+    /// The scoreboard had no room for something in this recovery. What is reported twice, or seems late, may be that.
+    missed: bool,
     pub(super) reordering: Reordering,
     /// Highest sequence number sent when the last loss was found: one reduction a window.
     pub(super) recover: SeqNum,
@@ -126,6 +128,7 @@ impl Recovery {
             dup_acks: 0,
             rescued: false,
             reduced_again: false,
+            missed: false,
             reordering: Reordering::new(iss),
             recover: iss,
             high_rxt: iss,
@@ -164,6 +167,8 @@ impl Recovery {
             high_rxt: una,
             lost_edge: edge,
             reordering: self.reordering.again(overtaken),
+            // A timeout does not make known what found no room.
+            missed: self.missed,
             ..Self::new(una)
         };
     }
@@ -255,7 +260,7 @@ impl Live<'_> {
         self.on_duplicate_report(h);
         let sack = self.take_blocks(env, h, news);
         match self.flight.recovery.phase {
-            Phase::Sack(_) => self.in_sack_recovery(env, h.ack, news),
+            Phase::Sack(_) => self.in_sack_recovery(env, h.ack, news, sack),
             Phase::Loss(undo) => self.in_timeout_recovery(env, h, news, sack, undo),
             Phase::Open | Phase::Fast => self.outside_of_recovery(env, h, news, sack),
         }
@@ -290,11 +295,14 @@ impl Live<'_> {
             };
             let late = highest.is_some_and(|fack| unknown(self, end.min(fack)));
             sack.original |= unknown(self, end.min(self.flight.recovery.recover));
+            let known = self.evidence(env);
+            self.flight.scoreboard.note_arrival(env.pool, &known, first, end);
             match self.flight.scoreboard.insert(env.pool, first, end) {
                 Ok(new) => sack.fresh += new,
                 Err(_) => sack.missed = true,
             }
-            if late {
+            self.flight.recovery.missed |= sack.missed;
+            if late && !self.flight.recovery.missed {
                 self.flags.set(ConnFlags::REORDERED);
             }
         }
@@ -303,6 +311,18 @@ impl Live<'_> {
 
     fn outside_of_recovery(&mut self, env: &mut Env<'_>, h: &Header, news: AckNews, sack: SackNews) {
         if news.acked > 0 {
+            if self.flight.congestion.wants_round_trips() {
+                let rtt_ms = self.since_echo(env.now, h).and_then(|d| u16::try_from(d.as_millis()).ok());
+                let least_us = self.rtt.least().as_micros() as u32;
+                let a = Arrival {
+                    ack: h.ack,
+                    nxt: self.snd_max,
+                    rtt_ms,
+                    now_us: env.now.micros() as u32,
+                    least_us,
+                };
+                self.flight.congestion.on_round_trip(&a);
+            }
             self.on_progress(env, h.ack, news);
         }
         let by_duplicates =
@@ -320,14 +340,16 @@ impl Live<'_> {
             if news.acked == 0 && sack.fresh > 0 {
                 self.flight.recovery.dup_acks = self.flight.recovery.dup_acks.saturating_add(1);
             }
-            let delivered = self.delivered(news);
+            let delivered = self.delivered(news, sack);
             self.look_for_loss(env, delivered);
         }
     }
 
-    /// Bytes that left the path, by what the peer says.
-    fn delivered(&self, news: AckNews) -> u32 {
-        (news.acked + self.flight.scoreboard.bytes()).saturating_sub(news.noted)
+    /// Bytes that left the path, by what the peer says. What found no room on the scoreboard did so too, a segment an ACK:
+    /// if it did not count, what is sent would follow what is noted, and stand still while nothing is.
+    fn delivered(&self, news: AckNews, sack: SackNews) -> u32 {
+        let unnoted = if sack.missed { self.flight.congestion.mss() } else { 0 };
+        (news.acked + self.flight.scoreboard.bytes() + unnoted).saturating_sub(news.noted)
     }
 
     fn follow(&mut self, verdict: AckVerdict) {
@@ -367,8 +389,8 @@ impl Live<'_> {
     }
 
     /// RFC 6675 §5, steps A and B.
-    fn in_sack_recovery(&mut self, env: &mut Env<'_>, ack: SeqNum, news: AckNews) {
-        let delivered = self.delivered(news);
+    fn in_sack_recovery(&mut self, env: &mut Env<'_>, ack: SeqNum, news: AckNews, sack: SackNews) {
+        let delivered = self.delivered(news, sack);
         if ack.at_or_after(self.flight.recovery.recover) {
             self.flight.congestion.set_window(self.flight.congestion.threshold());
             self.leave_recovery(env);
@@ -382,6 +404,7 @@ impl Live<'_> {
     fn leave_recovery(&mut self, env: &mut Env<'_>) {
         self.flight.recovery.phase = Phase::Open;
         self.flight.recovery.dup_acks = 0;
+        self.flight.recovery.missed = false;
         self.flight.recovery.pass(self.snd_una);
         self.flight.recovery.reordering.recovered();
         self.flight.scoreboard.forget_resent(env.pool);

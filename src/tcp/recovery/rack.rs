@@ -139,7 +139,7 @@ impl Live<'_> {
         let (c, r) = (&mut *self.conn, &mut self.flight.recovery);
         let probe = end == r.probe_end;
         let ours = r.reordering.overtaken && first.before(r.high_rxt) && r.high_rxt.at_or_before(c.snd_max);
-        if c.flags.has(ConnFlags::SACK) && ours && !probe {
+        if c.flags.has(ConnFlags::SACK) && ours && !probe && !r.missed {
             c.flags.set(ConnFlags::REORDERED);
             r.reordering.widen(c.snd_una, c.snd_max);
         }
@@ -174,18 +174,23 @@ impl Live<'_> {
         r.high_rxt = r.high_rxt.max(una);
         r.lost_edge = r.lost_edge.max(if at_once { highest } else { una });
         let was_lost = self.flight.scoreboard.lost_again_bytes(env.pool);
-        self.flight.scoreboard.review(
-            env.pool,
-            &Evidence {
-                una,
-                highest,
-                now_us: env.now.micros() as u32,
-                min_rtt_us: self.rtt.least().as_micros() as u32,
-                at_once,
-            },
-        );
+        // What found no room on the scoreboard may seem to have arrived by what was sent again.
+        let known =
+            Evidence { highest, at_once: at_once && !self.flight.recovery.missed, ..self.evidence(env) };
+        self.flight.scoreboard.review(env.pool, &known);
         self.note_lost_again(env, was_lost);
         self.await_order(env);
+    }
+
+    /// What is known now, before the scoreboard is asked.
+    pub(super) fn evidence(&self, env: &Env<'_>) -> Evidence {
+        Evidence {
+            una: self.snd_una,
+            highest: self.snd_una,
+            now_us: env.now.micros() as u32,
+            min_rtt_us: self.rtt.least().as_micros() as u32,
+            at_once: false,
+        }
     }
 
     /// The loss of a retransmission is a second sign of congestion (RFC 5681 §4.3).
@@ -196,6 +201,10 @@ impl Live<'_> {
         }
         self.flight.recovery.reduced_again = true;
         self.flags.set(ConnFlags::RETRANSMIT);
+        if self.flight.recovery.missed && matches!(self.flight.recovery.phase, Phase::Loss(_)) {
+            // After the timeout of a loss that was too large for the scoreboard little is sure, and the window is at its least.
+            return;
+        }
         let c = &mut self.flight.congestion;
         // With rate reduction the window follows what is on the path: what it is on its way to counts.
         let by_rate = matches!(self.flight.recovery.phase, Phase::Sack(_));

@@ -87,7 +87,7 @@ impl Live<'_> {
                 }
             }
         }
-        let delivered = self.delivered(news);
+        let delivered = self.delivered(news, sack);
         if delivered > 0 {
             // One segment an ACK: nothing is known of what the path takes (RFC 3465 §2.3).
             let one = delivered.min(self.flight.congestion.mss());
@@ -142,7 +142,7 @@ impl Live<'_> {
         self.flight.recovery.high_rxt = self.snd_una;
         self.flags.clear(ConnFlags::UNDO | ConnFlags::NEW_FIRST);
         if let Some(took) = self.trip_of_spurious(env, h) {
-            self.rtt.sample(took);
+            self.rtt.sample(took, env.now);
         }
         if self.in_flight() > 0 {
             self.conn.rtx_at.set(env.now + self.rtt.rto());
