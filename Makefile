@@ -71,7 +71,7 @@ mutants: ## Try the tests on deliberate faults; an hour.
 
 floods: ## Flood a serving finwheel with each of trafgen's profiles, and judge what its clients see (root; minutes).
 	@scripts/setup.sh test
-	FINWHEEL_FLOODS=full cargo test --test watch -- --nocapture --test-threads=1 floods
+	FINWHEEL_FLOODS=full cargo test --release --test watch -- --nocapture --test-threads=1 floods
 
 fuzz: ## Fuzz from fresh seeds: make fuzz TARGET=ingress TIME=600 (seconds).
 	@scripts/setup.sh build

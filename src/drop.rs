@@ -72,7 +72,7 @@ pub enum DropReason {
     MailboxFull,
     /// No frame to write an answer into.
     NoFrame,
-    /// The transmit ring was full.
+    /// The transmit ring was full, or, for an answer to a SYN, as full as those may make it.
     TxRingFull,
     /// A RST or challenge ACK over its budget.
     ReplyBudget,

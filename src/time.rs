@@ -36,6 +36,11 @@ impl Time {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
+    /// Microseconds that have passed since `earlier`; zero when `earlier` is later.
+    #[must_use]
+    pub const fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
     /// Whether a deadline at `self` has been reached at `now`.
     #[must_use]
     pub const fn due(self, now: Self) -> bool {
@@ -45,8 +50,11 @@ impl Time {
 
 impl Add<Duration> for Time {
     type Output = Self;
+    #[inline]
     fn add(self, d: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(d.as_micros()).unwrap_or(u64::MAX)))
+        // As `Duration::as_micros`, without its 128 bits: what does not fit is later than anything.
+        let us = d.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(d.subsec_micros()));
+        Self(self.0.saturating_add(us))
     }
 }
 

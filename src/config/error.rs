@@ -127,6 +127,8 @@ pub enum ConfigError {
         file: PathBuf,
         /// Why.
         source: std::io::Error,
+        /// What mends it, where permissions are what is missing.
+        remedy: Option<String>,
     },
     /// The file was read, and these things are wrong with it.
     Invalid {
@@ -140,8 +142,9 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read { file, source } => {
-                write!(f, "cannot read the configuration {}: {source}", file.display())
+            Self::Read { file, source, remedy } => {
+                write!(f, "cannot read the configuration {}: {source}", file.display())?;
+                remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
             }
             Self::Invalid { file, diagnostics } => {
                 for d in diagnostics {

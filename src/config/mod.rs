@@ -15,6 +15,7 @@
 //!
 //! `config/finwheel.toml` is the manual: every key with its default. Tests keep it and the schema in step.
 
+pub mod access;
 pub mod error;
 mod parse;
 mod reader;
@@ -52,7 +53,10 @@ pub struct Loaded {
 /// # Errors
 /// [`ConfigError::Read`] when the file cannot be read, [`ConfigError::Invalid`] with every fault found in it.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let read = |source| ConfigError::Read { file: path.to_owned(), source };
+    let read = |source| {
+        let remedy = access::remedy(path, access::Access::Read, &source);
+        ConfigError::Read { file: path.to_owned(), source, remedy }
+    };
     let bytes = read_bounded(path, MAX_FILE_BYTES).map_err(read)?;
     let text = String::from_utf8(bytes)
         .map_err(|e| read(std::io::Error::new(std::io::ErrorKind::InvalidData, e.utf8_error())))?;

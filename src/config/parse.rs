@@ -2,6 +2,7 @@
 //!
 //! Each value starts as its default and is replaced when the file has a good one, so reading goes on after a fault.
 
+use super::access::{self, Access};
 use super::reader::{self, Fault, Place, Reader, Section, Span};
 use super::schema::{
     AdminConfig, BodySource, CloseLogConfig, Config, Congestion, Cores, DrainConfig, HttpConfig, Idle,
@@ -435,12 +436,12 @@ fn http<'t>(r: &mut Reader<'t>, index: usize, found: Found<'_, 't>, dir: &Path) 
             .map(|bytes| (bytes, BodySource::File(path.clone())))
             .map_err(|e| {
                 let max = format_size(bounds::BODY_BYTES);
-                Fault::new(
-                    format!("cannot read {}: {e}", path.display()),
+                let help = access::remedy(&path, Access::Read, &e).unwrap_or_else(|| {
                     format!(
                         "name a readable file of at most {max}; a relative name starts at the configuration's directory"
-                    ),
-                )
+                    )
+                });
+                Fault::new(format!("cannot read {}: {e}", path.display()), help)
             })
     });
     if table.is_some_and(|t| t.contains_key("body") && t.contains_key("file")) {

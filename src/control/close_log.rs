@@ -14,6 +14,7 @@ use super::admin::spec::CloseFilter;
 use super::names::Names;
 use super::sandbox::{self, Role};
 use super::supervisor::Request;
+use crate::config::access::{self, Access};
 use crate::shard::closes::CloseTap;
 use crate::shard::worker::Clock;
 use crate::tcp::record::CloseRecord;
@@ -49,16 +50,21 @@ pub struct CloseLogSettings {
 
 /// The log's file cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open {path} for appending ([close_log] file): {source}")]
+#[error("cannot open {path} for appending ([close_log] file): {source}{remedy}")]
 pub struct OpenError {
     path: PathBuf,
     source: io::Error,
+    remedy: String,
 }
 
 /// Opens the log's file.
 pub(super) fn open(path: &Path) -> Result<File, OpenError> {
     let opened = OpenOptions::new().append(true).create(true).open(path);
-    opened.map_err(|source| OpenError { path: path.to_owned(), source })
+    opened.map_err(|source| {
+        let remedy =
+            access::remedy(path, Access::Append, &source).map_or_else(String::new, |r| format!("; {r}"));
+        OpenError { path: path.to_owned(), source, remedy }
+    })
 }
 
 /// Turns the workers' time into the wall clock's.

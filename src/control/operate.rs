@@ -198,7 +198,7 @@ impl Supervisor {
                 let _ = answer.send(done);
             }
             Request::Refresh(_)
-            | Request::Trace(_)
+            | Request::Trace(..)
             | Request::TakeTrace(_)
             | Request::Drain(_)
             | Request::End(_)

@@ -50,7 +50,7 @@ pub(super) enum Request {
     /// Ask the workers for reports now; answered when they are in.
     Refresh(Sender<()>),
     /// Trace the connections with these remote ends.
-    Trace(Vec<Endpoint>),
+    Trace(Vec<Endpoint>, Sender<()>),
     /// Bring the traces in.
     TakeTrace(Sender<Vec<Entry>>),
     /// End all connections and then the workers.
@@ -204,8 +204,11 @@ impl Supervisor {
                 self.refresh();
                 let _ = done.send(());
             }
-            Request::Trace(remotes) => {
+            Request::Trace(remotes, done) => {
                 self.command(|| Command::Trace(Box::new(Trace::of(remotes.clone()))));
+                // Commands are taken in their order: who has reported traces.
+                self.refresh();
+                let _ = done.send(());
             }
             Request::TakeTrace(done) => {
                 let entries = self.take_traces();

@@ -344,10 +344,13 @@ impl Terminator {
     }
 
     /// Records what the connections with these remote ends do from now on; to be asked before they are opened. A new
-    /// trace replaces the last one.
+    /// trace replaces the last one. Returns when the workers know of it.
     pub fn trace(&self, remotes: Vec<Endpoint>) {
+        let (done, answer) = bounded(1);
         // It fails when the supervisor has ended, and then there are no connections.
-        let _ = self.requests.send(Request::Trace(remotes));
+        if self.requests.send(Request::Trace(remotes, done)).is_ok() {
+            let _ = answer.recv_timeout(ANSWER);
+        }
     }
 
     /// Has the next worker open a connection to `remote`, for the service of [`ClientSettings`](super::ClientSettings);

@@ -10,6 +10,7 @@
 
 use super::filter::Filter;
 use super::listen::Listeners;
+use crate::metrics::block::Operated;
 use crate::time::Time;
 use crate::wire::Tuple;
 use crossbeam::queue::ArrayQueue;
@@ -100,14 +101,27 @@ impl CaptureTap {
     }
 }
 
+/// Shows a frame, and what it is about, to the capture under way, if there is one.
+pub(super) fn show(
+    tap: &mut Option<Box<CaptureTap>>,
+    counters: &mut Operated,
+    listeners: &Listeners,
+    (bytes, tuple): (&[u8], Option<&Tuple>),
+    at: Time,
+    sent: bool,
+) {
+    let Some(tap) = tap else { return };
+    match tap.see(bytes, tuple, listeners, at, sent) {
+        Copy::Not => {}
+        Copy::Done => counters.captured += 1,
+        Copy::Lost => counters.capture_lost += 1,
+    }
+}
+
 impl super::Core {
     /// Shows a frame to the capture under way.
     pub(super) fn show_capture(&mut self, bytes: &[u8], tuple: Option<&Tuple>, sent: bool) {
-        let Some(tap) = &mut self.capture else { return };
-        match tap.see(bytes, tuple, &self.listeners, self.now, sent) {
-            Copy::Not => {}
-            Copy::Done => self.block.counters.operated.captured += 1,
-            Copy::Lost => self.block.counters.operated.capture_lost += 1,
-        }
+        let counters = &mut self.block.counters.operated;
+        show(&mut self.capture, counters, &self.listeners, (bytes, tuple), self.now, sent);
     }
 }

@@ -17,9 +17,8 @@
 use super::slab::Slab;
 use super::tables::ceil_ms;
 use super::wheel::TimerWheel;
-use crate::tcp::TcpConfig;
 use crate::tcp::conn::{AT_REST, Conn, Live};
-use crate::tcp::flight::{Flight, Standing};
+use crate::tcp::flight::Flight;
 use crate::time::Time;
 use crate::wire::Tuple;
 use crate::wire::pair::{Pair, Pair4, Pair6, PairRef};
@@ -66,6 +65,13 @@ impl<P: Pair> Records<P> {
         self.wheel.disarm(number);
         Some(flight)
     }
+}
+
+/// Lends a flight to a connection at rest; `None` when there is none.
+#[inline(never)]
+fn lend(conn: &mut Conn, flights: &mut Slab<Flight>) -> Option<()> {
+    conn.flight = flights.insert(Flight::of(conn))?;
+    Some(())
 }
 
 /// The records, their timers, and the flights.
@@ -159,7 +165,8 @@ impl ConnTable {
         }
     }
 
-    /// The connection of a key, to work on it until it is [settled](Self::settle).
+    /// The connection of a key, to work on it until it is [at rest](Self::rest) again.
+    #[inline]
     pub(super) fn live(&mut self, key: u32) -> Option<Live<'_>> {
         let Self { narrow, wide, flights, .. } = self;
         let (pair, conn) = if key & WIDE == 0 {
@@ -170,24 +177,17 @@ impl ConnTable {
             (PairRef::Wide(pair), conn)
         };
         if conn.flight == AT_REST {
-            conn.flight = flights.insert(Flight::of(conn))?;
+            lend(conn, flights)?;
         }
         let flight = flights.get_mut(conn.flight)?;
         Some(Live { pair, conn, flight })
     }
 
-    /// The work on a connection is done: its timer is armed, and its flight is given back if it is at rest.
-    pub(super) fn settle(&mut self, key: u32, cfg: &TcpConfig, now: Time) {
-        let Some(mut live) = self.live(key) else { return };
-        live.arm_persist(now);
-        let standing = live.flight.standing(live.conn);
-        if standing == Standing::Remembers {
-            live.arm_forgetting(now);
-        }
-        let deadline = live.deadline(cfg);
-        if standing == Standing::AtRest {
-            live.flight.lay_down(live.conn);
-            let flight = std::mem::replace(&mut live.conn.flight, AT_REST);
+    /// The work on a connection is done, and [has been laid down](Live::lay_down): its timer is armed for the deadline, and
+    /// its flight taken back if it gave it.
+    #[inline]
+    pub(super) fn rest(&mut self, key: u32, deadline: Time, flight: Option<u32>) {
+        if let Some(flight) = flight {
             self.flights.remove(flight);
         }
         if deadline != Time::NEVER {

@@ -108,6 +108,7 @@ impl<P: Port> Shard<P> {
             core.log.enter(State::Listen);
             core.log.moved(State::Listen, Event::Syn, State::SynReceived);
         }
-        self.on_conn(key, frame, seg);
+        let hash = self.core.tables.hash(&seg.tuple);
+        self.on_conn(key, frame, seg, hash);
     }
 }

@@ -5,8 +5,8 @@
 //!        ─▶ writable ─▶ the peer's FIN is taken ─▶ peer_closed
 //! ```
 
-use super::egress::Ended;
-use super::{Core, Drain};
+use super::Core;
+use super::visit::Visit;
 use crate::drop::DropReason;
 use crate::service::{ConnId, Context, Service};
 use crate::tcp::conn::{ConnFlags, Env, Live};
@@ -72,22 +72,67 @@ impl Context for Cx<'_, '_> {
     }
 }
 
-/// A connection with everything a delivery needs, borrowed apart from the rest of the core.
-struct Delivering<'a> {
-    conn: Live<'a>,
-    env: Env<'a>,
-    service: &'a mut dyn Service,
-    scratch: &'a mut [u8],
-    id: ConnId,
-    resumed: &'a mut Vec<u32>,
-    /// Bytes beyond a gap that were given up.
-    given_up: u64,
-}
-
-impl Delivering<'_> {
-    fn call<R>(&mut self, cause: Cause, f: impl FnOnce(&mut dyn Service, &mut dyn Context) -> R) -> R {
+impl Visit<'_> {
+    fn call<R: Default>(
+        &mut self,
+        cause: Cause,
+        f: impl FnOnce(&mut dyn Service, &mut dyn Context) -> R,
+    ) -> R {
         let Self { conn, env, service, id, resumed, .. } = self;
-        f(*service, &mut Cx { conn, env, cause, id: *id, resumed })
+        match service {
+            Some(service) => f(*service, &mut Cx { conn, env, cause, id: *id, resumed }),
+            None => R::default(),
+        }
+    }
+
+    /// Hands a delivery to the service.
+    #[inline]
+    pub(super) fn deliver(&mut self, d: &Delivery, payload: &[u8], draining: bool) {
+        let opened = self.open();
+        let bytes = payload.get(d.in_order.clone()).unwrap_or(&[]);
+        let lost = self.text(bytes).or(d.lost);
+        self.buffered();
+        self.fin();
+        if d.acknowledged {
+            self.space();
+        }
+        if opened {
+            if draining && self.conn.state().can_send() {
+                self.drain(Cause::Drain);
+            }
+            self.count_opened();
+        }
+        if let Some(reason) = lost {
+            self.block.counters.drop_frame(reason);
+        }
+    }
+
+    fn count_opened(&mut self) {
+        let counters = &mut self.block.counters;
+        if let Some(l) = self.block.listeners.get_mut(usize::from(self.conn.service)) {
+            l.open();
+        }
+        if self.conn.is_active() {
+            counters.opened_active += 1;
+        } else {
+            counters.opened_passive += 1;
+            if !self.conn.flags.has(ConnFlags::COOKIE) {
+                self.block.histograms.record_handshake(self.conn.handshake_time());
+            }
+        }
+    }
+
+    /// Whether other connections are to be told of this visit, or this one waits for chunks: [`Core::called`] sees to it.
+    pub(super) fn leaves_errands(&self) -> bool {
+        !self.resumed.is_empty() || self.conn.flags.has(ConnFlags::RESUME) || self.starves()
+    }
+
+    /// A service that waits for chunks while nothing is in flight would never be called again.
+    fn starves(&self) -> bool {
+        let flags = self.conn.flags;
+        flags.has(ConnFlags::SEND_BLOCKED)
+            && !flags.has(ConnFlags::STARVED)
+            && !self.conn.flight.has_to_send()
     }
 
     /// Tells the service that the connection is open, once.
@@ -123,7 +168,7 @@ impl Delivering<'_> {
             return None;
         }
         let (kept, given_up) = self.conn.keep(&mut self.env, rest);
-        self.given_up += given_up as u64;
+        self.block.counters.out_of_order_given_up += given_up as u64;
         self.conn.received(&mut self.env, consumed + kept);
         if kept < rest.len() {
             self.conn.refused();
@@ -202,70 +247,9 @@ impl Delivering<'_> {
 }
 
 impl Core {
-    /// The connection in a slot, with its service, apart from everything else.
-    fn delivering(&mut self, key: u32) -> Option<Delivering<'_>> {
-        let conn = self.tables.conns.live(key)?;
-        let service = self.services.get_mut(usize::from(conn.service))?.as_mut();
-        let env = Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log };
-        let (scratch, resumed) = (self.scratch.as_mut_slice(), &mut self.resumed);
-        Some(Delivering { conn, env, service, scratch, id: ConnId(key), resumed, given_up: 0 })
-    }
-
-    /// Hands a delivery to the service.
-    pub(super) fn deliver(&mut self, key: u32, d: &Delivery, payload: &[u8]) {
-        let draining = self.drain != Drain::No;
-        let Some(mut x) = self.delivering(key) else { return };
-        let opened = x.open();
-        let bytes = payload.get(d.in_order.clone()).unwrap_or(&[]);
-        let lost = x.text(bytes).or(d.lost);
-        x.buffered();
-        x.fin();
-        if d.acknowledged {
-            x.space();
-        }
-        if opened && draining && x.conn.state().can_send() {
-            x.drain(Cause::Drain);
-        }
-        let given_up = x.given_up;
-        self.block.counters.out_of_order_given_up += given_up;
-        self.count_opened(key, opened);
-        if let Some(reason) = lost {
-            self.block.counters.drop_frame(reason);
-        }
-        self.called(key);
-    }
-
-    /// Adds to its listener's account what a segment brought: bytes received in order, and bytes acknowledged.
-    pub(super) fn count_bytes(&mut self, key: u32, service: u16, before: [u64; 2]) {
-        let Some(conn) = self.tables.conns.get(key) else { return };
-        if let Some(l) = self.block.listeners.get_mut(usize::from(service)) {
-            let [bytes_in, bytes_out] = conn.bytes();
-            l.bytes_in += bytes_in.saturating_sub(before[0]);
-            l.bytes_out += bytes_out.saturating_sub(before[1]);
-        }
-    }
-
-    fn count_opened(&mut self, key: u32, opened: bool) {
-        if !opened {
-            return;
-        }
-        let Some(conn) = self.tables.conns.live(key) else { return };
-        if let Some(l) = self.block.listeners.get_mut(usize::from(conn.service)) {
-            l.open();
-        }
-        if conn.is_active() {
-            self.block.counters.opened_active += 1;
-        } else {
-            self.block.counters.opened_passive += 1;
-            if !conn.flags.has(ConnFlags::COOKIE) {
-                self.block.histograms.record_handshake(conn.handshake_time());
-            }
-        }
-    }
-
     /// After the calls of a service: whom it resumed is asked again this turn, and so is it when it has to wait for
     /// chunks.
-    fn called(&mut self, key: u32) {
+    pub(super) fn called(&mut self, key: u32) {
         while let Some(other) = self.resumed.pop() {
             if let Some(conn) = self.tables.conns.get_mut(other) {
                 conn.flags.set(ConnFlags::RESUME);
@@ -282,7 +266,7 @@ impl Core {
         }
     }
 
-    /// A service that waits for chunks while nothing is in flight would never be called again.
+    /// Has a connection whose service waits for chunks asked again when there are some.
     fn note_starved(&mut self, key: u32) {
         let conns = &mut self.tables.conns;
         let waits = conns.get(key).and_then(|c| conns.flight(c)).is_some_and(Flight::has_to_send);
@@ -310,7 +294,7 @@ impl Core {
     /// Gives one starved connection another chance. Returns its key.
     pub(super) fn feed_starved(&mut self) -> Option<u32> {
         let key = self.starved.pop_front()?;
-        if let Some(mut x) = self.delivering(key) {
+        if let Some(mut x) = self.visit(key) {
             x.conn.flags.clear(ConnFlags::STARVED);
             x.space();
         }
@@ -320,7 +304,7 @@ impl Core {
 
     /// What [`Shard::act`](super::Shard::act) does to the connection itself.
     pub(super) fn act(&mut self, key: u32, f: &mut dyn FnMut(&mut dyn Context)) {
-        let Some(mut x) = self.delivering(key) else { return };
+        let Some(mut x) = self.visit(key) else { return };
         x.call(Cause::Service, |_, cx| f(cx));
         x.check_unread();
         self.called(key);
@@ -328,7 +312,7 @@ impl Core {
 
     /// Calls the service about a connection, because it asked for it.
     pub(super) fn call(&mut self, key: u32) {
-        let Some(mut x) = self.delivering(key) else { return };
+        let Some(mut x) = self.visit(key) else { return };
         x.call(Cause::Service, |s, cx| s.called(cx));
         x.check_unread();
         self.note_starved(key);
@@ -336,7 +320,7 @@ impl Core {
 
     /// What [`Shard::offer_unread`](super::Shard::offer_unread) does to the connection itself.
     pub(super) fn offer_unread(&mut self, key: u32) {
-        let Some(mut x) = self.delivering(key) else { return };
+        let Some(mut x) = self.visit(key) else { return };
         x.buffered();
         x.fin();
         self.called(key);
@@ -344,12 +328,12 @@ impl Core {
 
     /// Asks the service of a connection to end it.
     pub(super) fn drain_conn(&mut self, key: u32, cause: Cause) {
-        let Some(mut x) = self.delivering(key) else { return };
+        let Some(mut x) = self.visit(key) else { return };
         match x.conn.state() {
             State::Established | State::CloseWait => x.drain(cause),
             State::FinWait1 | State::FinWait2 => {
                 // The service half-closed and still reads: from now on nobody does, so that the wait is bounded.
-                let Delivering { conn, env, .. } = &mut x;
+                let Visit { conn, env, .. } = &mut x;
                 conn.close_lingering(env, cause);
             }
             // Of the first two nobody was told yet: they are told, and drained, when the handshake completes.
@@ -365,23 +349,5 @@ impl Core {
             | State::TimeWait => {}
         }
         self.called(key);
-    }
-
-    /// The last word on a connection: counters, histogram, service.
-    pub(super) fn report_close(&mut self, ended: &Ended) {
-        let record = &ended.record;
-        if ended.told {
-            self.block.counters.close(record);
-            self.block.counters.operated.close_log_lost += u64::from(self.closes.push(record));
-            self.block.histograms.record_close(record.path, record.times.total());
-            if let Some(l) = self.block.listeners.get_mut(usize::from(ended.service)) {
-                l.close(record, ended.was_open);
-            }
-            if let Some(s) = self.services.get_mut(usize::from(ended.service)) {
-                s.closed(&record.tuple, ended.user, record);
-            }
-        } else {
-            self.block.counters.half_open_given_up += 1;
-        }
     }
 }

@@ -5,28 +5,32 @@
 //! again by the loop.
 
 use super::trace::Happening;
+use super::visit::Visit;
 use super::{Core, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::port::{Frame, Port};
-use crate::tcp::conn::{Conn, ConnFlags, Env};
-use crate::tcp::record::{Cause, ClosePath, CloseRecord};
+use crate::tcp::conn::{Conn, ConnFlags};
+use crate::tcp::output::Outgoing;
+use crate::tcp::record::{Cause, ClosePath};
 use crate::tcp::state::State;
+use crate::time::Time;
 use crate::wire::{Emit, Header, L2, Tuple};
 
 /// Segments a connection may send before the next one has its turn: a burst, so that one bulk transfer does not
 /// hold up a thousand closes.
 const SEGMENTS_PER_VISIT: usize = 32;
 
-/// What is left of a connection that was taken out.
-pub(super) struct Ended {
-    pub(super) record: CloseRecord,
-    pub(super) service: u16,
-    pub(super) user: u32,
-    /// Its service knows of it.
-    pub(super) told: bool,
-    /// It was open.
-    pub(super) was_open: bool,
+/// How a visit to a connection ends.
+pub(super) enum Leave {
+    /// It goes on: its timer is for this time, and this flight is given back.
+    Rest(Time, Option<u32>),
+    /// It is closed.
+    Finish,
+    /// Only the small record stays.
+    TimeWait,
+    /// It waits in the output queue for the room to go on.
+    Wait,
 }
 
 impl Core {
@@ -58,21 +62,11 @@ impl Core {
         }
     }
 
-    /// The work on a connection is done for now.
+    /// The work on a connection is done for now, without a word to its peer.
     pub(super) fn settle(&mut self, key: u32) {
-        self.tables.conns.settle(key, &self.cfg, self.now);
-    }
-
-    /// Takes a connection out that has ended; what is to be said of it remains.
-    pub(super) fn take_out(&mut self, key: u32) -> Option<Ended> {
-        let mut conn = self.tables.conns.live(key)?;
-        let record = conn.close_record(self.now);
-        let was_open = conn.flags.has(ConnFlags::TOLD_OPEN);
-        let told = was_open || conn.is_active();
-        let (service, user) = (conn.service, conn.user);
-        conn.release(&mut self.pool);
-        self.tables.conns.remove(key);
-        Some(Ended { record, service, user, told, was_open })
+        let Some(mut conn) = self.tables.conns.live(key) else { return };
+        let (deadline, flight) = conn.lay_down(&self.cfg, self.now);
+        self.tables.conns.rest(key, deadline, flight);
     }
 
     /// Puts a connection into the output queue, once.
@@ -109,29 +103,88 @@ impl Core {
     }
 }
 
-impl<P: Port> Shard<P> {
-    /// Sends what a connection has to say, the first segment in `frame` if one is given, then settles the record: on
-    /// the wheel, in `TIME_WAIT`, or gone.
-    pub(super) fn settle(&mut self, key: u32, frame: Option<Frame>) {
-        self.core.resume(key);
-        let rest = self.output(key, frame);
-        if let Some(f) = rest {
-            self.port.free(f);
+impl Visit<'_> {
+    /// Sends segments until the connection has nothing to say or there is no room, the first one in `frame` if one is given.
+    /// Returns whether it has more to say than there was room for.
+    #[inline]
+    pub(super) fn say<P: Port>(&mut self, port: &mut P, mut frame: Option<Frame>) -> bool {
+        let mut more = false;
+        for said in 0..=SEGMENTS_PER_VISIT {
+            if !self.conn.has_to_say() {
+                break;
+            }
+            if said == SEGMENTS_PER_VISIT || port.tx_room() == 0 {
+                more = true;
+                break;
+            }
+            let Some(f) = frame.take().or_else(|| port.alloc()) else {
+                more = true;
+                break;
+            };
+            let Some(out) = self.conn.next_segment(&mut self.env) else {
+                frame = Some(f);
+                break;
+            };
+            self.send(port, f, &out);
         }
-        let core = &mut self.core;
-        let Some(mut conn) = core.tables.conns.live(key) else { return };
-        let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
-        if conn.leave_last_ack(&mut env) && conn.flags.has(ConnFlags::TRACED) {
-            let tuple = conn.tuple();
-            core.trace_moves(tuple);
+        if let Some(f) = frame {
+            port.free(f);
         }
-        let Some(conn) = core.tables.conns.live(key) else { return };
-        match conn.state() {
-            State::Closed => self.finish(key),
-            State::TimeWait if !conn.held_by_reader() => {
-                if !conn.flags.has(ConnFlags::QUEUED) {
-                    self.enter_time_wait(key);
-                }
+        more
+    }
+
+    /// Writes a segment into a frame and hands it to the port.
+    #[inline]
+    fn send<P: Port>(&mut self, port: &mut P, mut frame: Frame, out: &Outgoing) {
+        *self.ip_id = self.ip_id.wrapping_add(1);
+        let tuple = self.conn.tuple();
+        let emit = Emit {
+            l2: self.conn.l2,
+            tuple: &tuple,
+            header: &out.header,
+            ttl: self.env.cfg.ttl,
+            ecn: self.conn.ecn_field(out),
+            ip_id: *self.ip_id,
+        };
+        let buffer = port.buffer(&mut frame);
+        if out.len > 0 {
+            let at = emit.headers_len();
+            let room = buffer.get_mut(at..).unwrap_or_default();
+            let copied = self.conn.copy_payload(self.env.pool, out, room);
+            debug_assert_eq!(copied, out.len, "a segment fits its frame");
+        }
+        let written = emit.emit(buffer, out.len);
+        if let Some(kind) = out.retransmission {
+            self.block.counters.retransmit(kind);
+        }
+        self.block.counters.challenge_acks += u64::from(out.challenge);
+        if self.conn.flags.has(ConnFlags::TRACED) {
+            self.note(tuple, Happening::Sent { header: out.header, len: out.len });
+        }
+        let Some(len) = written else {
+            port.free(frame);
+            self.block.counters.drop_frame(DropReason::NoFrame);
+            return;
+        };
+        port.set_len(&mut frame, len);
+        if self.captures() {
+            self.show_capture(port.bytes(&frame), &tuple);
+        }
+        if !port.send(frame) {
+            self.block.counters.drop_frame(DropReason::TxRingFull);
+        }
+    }
+
+    /// What is to become of the connection. `more`: it goes into the output queue.
+    #[inline]
+    pub(super) fn leave(&mut self, more: bool) -> Leave {
+        if self.conn.leave_last_ack(&mut self.env) && self.conn.flags.has(ConnFlags::TRACED) {
+            self.trace_moves(self.conn.tuple());
+        }
+        match self.conn.state() {
+            State::Closed => Leave::Finish,
+            State::TimeWait if !self.conn.held_by_reader() => {
+                if more || self.conn.flags.has(ConnFlags::QUEUED) { Leave::Wait } else { Leave::TimeWait }
             }
             State::Listen
             | State::SynSent
@@ -143,64 +196,44 @@ impl<P: Port> Shard<P> {
             | State::Closing
             | State::LastAck
             | State::TimeWait => {
-                core.settle(key);
+                let (deadline, flight) = self.conn.lay_down(self.env.cfg, self.env.now);
+                Leave::Rest(deadline, flight)
             }
         }
     }
+}
 
-    /// Sends segments until the connection has nothing to say or there is no room. Returns the frame if it was not used.
-    fn output(&mut self, key: u32, mut frame: Option<Frame>) -> Option<Frame> {
-        for _ in 0..SEGMENTS_PER_VISIT {
-            if self.port.tx_room() == 0 {
-                self.queue(key);
-                return frame;
-            }
-            let Some(mut f) = frame.take().or_else(|| self.port.alloc()) else {
-                self.queue(key);
-                return None;
-            };
-            let core = &mut self.core;
-            let Some(mut conn) = core.tables.conns.live(key) else { return Some(f) };
-            let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
-            let Some(out) = conn.next_segment(&mut env) else { return Some(f) };
-            core.ip_id = core.ip_id.wrapping_add(1);
-            let tuple = conn.tuple();
-            let emit = Emit {
-                l2: conn.l2,
-                tuple: &tuple,
-                header: &out.header,
-                ttl: core.cfg.ttl,
-                ecn: conn.ecn_field(&out),
-                ip_id: core.ip_id,
-            };
-            let buffer = self.port.buffer(&mut f);
-            let at = emit.headers_len();
-            let copied = buffer.get_mut(at..).map_or(0, |room| conn.copy_payload(&core.pool, &out, room));
-            debug_assert_eq!(copied, out.len, "a segment fits its frame");
-            let written = emit.emit(buffer, copied);
-            let (state, traced) = (conn.state(), conn.flags.has(ConnFlags::TRACED));
-            if let Some(kind) = out.retransmission {
-                core.block.counters.retransmit(kind);
-            }
-            core.block.counters.challenge_acks += u64::from(out.challenge);
-            if traced {
-                core.trace(tuple, state, Happening::Sent { header: out.header, len: out.len });
-            }
-            if let Some(len) = written {
-                self.port.set_len(&mut f, len);
-                if self.core.capture.is_some() {
-                    self.core.show_capture(self.port.bytes(&f), Some(&tuple), true);
-                }
-                if !self.port.send(f) {
-                    self.core.block.counters.drop_frame(DropReason::TxRingFull);
-                }
-            } else {
-                self.port.free(f);
-                self.core.block.counters.drop_frame(DropReason::NoFrame);
-            }
+impl<P: Port> Shard<P> {
+    /// Sends what a connection has to say, the first segment in `frame` if one is given, then settles the record: on
+    /// the wheel, in `TIME_WAIT`, or gone.
+    pub(super) fn settle(&mut self, key: u32, frame: Option<Frame>) {
+        self.settle_hashed(key, frame, None);
+    }
+
+    /// As [`settle`](Self::settle), where the hash of the tuple may be known.
+    pub(super) fn settle_hashed(&mut self, key: u32, frame: Option<Frame>, hash: Option<u64>) {
+        self.core.resume(key);
+        if let Some(mut visit) = self.core.visit(key) {
+            let more = visit.say(&mut self.port, frame);
+            let leave = visit.leave(more);
+            self.depart(key, more, leave, hash);
+        } else if let Some(f) = frame {
+            self.port.free(f);
         }
-        self.queue(key);
-        frame
+    }
+
+    /// Ends a visit that brought no errands: says what is due, and settles the record.
+    #[inline]
+    pub(super) fn depart(&mut self, key: u32, more: bool, leave: Leave, hash: Option<u64>) {
+        if more {
+            self.queue(key);
+        }
+        match leave {
+            Leave::Rest(deadline, flight) => self.core.tables.conns.rest(key, deadline, flight),
+            Leave::Finish => self.finish(key, hash),
+            Leave::TimeWait => self.enter_time_wait(key, hash),
+            Leave::Wait => {}
+        }
     }
 
     fn queue(&mut self, key: u32) {
@@ -233,7 +266,7 @@ impl<P: Port> Shard<P> {
 
     /// The connection is closed: sends its RST if it owes one, reports the close, and drops the record. While there is
     /// no room for the RST, the record waits for it in the output queue: the peer must hear.
-    pub(super) fn finish(&mut self, key: u32) {
+    fn finish(&mut self, key: u32, hash: Option<u64>) {
         let owes_reset = |c: &Conn| c.flags.has(ConnFlags::SEND_RST);
         let mut frame = None;
         if self.core.tables.conns.get(key).is_some_and(owes_reset) {
@@ -245,17 +278,17 @@ impl<P: Port> Shard<P> {
                 return;
             }
         }
-        let core = &mut self.core;
-        let Some(conn) = core.tables.conns.live(key) else {
+        let Some(mut visit) = self.core.visit(key) else {
             if let Some(f) = frame {
                 self.port.free(f);
             }
             return;
         };
-        let (header, l2, traced) = (conn.reset_header(), conn.l2, conn.flags.has(ConnFlags::TRACED));
-        let Some(ended) = core.take_out(key) else { return };
-        core.tables.forget_conn(key, &ended.record.tuple);
-        let record = &ended.record;
+        let (header, l2) = (visit.conn.reset_header(), visit.conn.l2);
+        let traced = visit.conn.flags.has(ConnFlags::TRACED);
+        let record = visit.end();
+        let hash = hash.unwrap_or_else(|| self.core.tables.hash(&record.tuple));
+        self.core.tables.remove_conn(key, hash);
         if let Some(f) = frame {
             if traced {
                 self.core.trace(record.tuple, State::Closed, Happening::Sent { header, len: 0 });
@@ -267,7 +300,6 @@ impl<P: Port> Shard<P> {
         {
             self.core.block.counters.resets_received[ResetCause::Established as usize] += 1;
         }
-        self.core.report_close(&ended);
     }
 }
 

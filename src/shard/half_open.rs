@@ -24,7 +24,7 @@ impl<P: Port> Shard<P> {
             self.answer_closed(frame, seg, ResetCause::ClosedPort);
             return;
         };
-        let Some(frame) = self.refuse_new(frame, seg) else { return };
+        let Some(frame) = self.admit(frame, seg) else { return };
         let core = &mut self.core;
         // An ISN above the old one cannot be a cookie: a pair that is opened again takes of the room that is left.
         if iss_floor.is_none() && core.wants_cookie() {
@@ -58,6 +58,17 @@ impl<P: Port> Shard<P> {
             core.trace(seg.tuple, State::SynReceived, Happening::Moved(moved));
         }
         self.send_syn_ack(&half, Some(frame));
+    }
+
+    /// Returns the frame of a SYN for a listener if it can be taken now: connections are taken, and there is room to answer it.
+    pub(super) fn admit(&mut self, frame: Frame, seg: &TcpFrame) -> Option<Frame> {
+        let frame = self.refuse_new(frame, seg)?;
+        if self.port.tx_room() < self.kept_slots {
+            self.core.block.counters.drop_frame(DropReason::TxRingFull);
+            self.port.free(frame);
+            return None;
+        }
+        Some(frame)
     }
 
     /// Sends the SYN-ACK of a half-open record, in `frame` if one is given.
@@ -145,7 +156,7 @@ impl<P: Port> Shard<P> {
             conn.flags.set(ConnFlags::TRACED);
         }
         match core.tables.promote(key, &half.tuple, hash, conn) {
-            Some(key) => self.on_conn(key, frame, seg),
+            Some(key) => self.on_conn(key, frame, seg, hash),
             None => self.port.free(frame),
         }
     }

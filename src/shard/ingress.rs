@@ -10,16 +10,15 @@
 //! A segment that no record here has a use for goes once round the other workers: where steering is not by flow (veth, a
 //! changed RSS table) a connection's segments, and successive connections of one pair, land at different ones.
 
+use super::index::Handle;
 use super::mailbox::Route;
 use super::tables::Found;
-use super::trace::Happening;
 use super::{Core, Drain, Shard};
 use crate::drop::DropReason;
 use crate::metrics::block::ResetCause;
 use crate::metrics::gauges::BudgetKind;
 use crate::port::{Frame, Port};
-use crate::tcp::conn::{ConnFlags, Env};
-use crate::tcp::input::Verdict;
+use crate::tcp::conn::Env;
 use crate::tcp::state::{Event, State};
 use crate::tcp::syn_rcvd::HalfVerdict;
 use crate::tcp::time_wait::WaitVerdict;
@@ -36,6 +35,8 @@ pub(super) struct Staged {
     frame: Option<Frame>,
     segment: TcpFrame,
     hash: u64,
+    /// The record that it is most likely for.
+    likely: Option<Handle>,
 }
 
 impl<P: Port> Shard<P> {
@@ -48,19 +49,16 @@ impl<P: Port> Shard<P> {
         }
         let mut staged = std::mem::take(&mut self.staged);
         for frame in self.burst.drain(..) {
-            if let Some(s) = stage(&mut self.port, &mut self.core, frame, true) {
-                self.core.tables.prefetch_place(s.hash);
-                staged.push(s);
-            }
+            stage(&mut self.port, &mut self.core, frame, true, &mut staged);
         }
         // What is on its way by now says where the records are.
-        for s in &staged {
-            self.core.tables.prefetch_record(s.hash);
+        for s in &mut staged {
+            s.likely = self.core.tables.prefetch_record(s.hash);
         }
         let route = self.mailbox.all_others();
         for s in &mut staged {
             if let Some(frame) = s.frame.take() {
-                self.process(frame, &s.segment, s.hash, route);
+                self.process(frame, s, route);
             }
         }
         staged.clear();
@@ -87,25 +85,30 @@ impl<P: Port> Shard<P> {
             };
             room.copy_from_slice(bytes);
             self.port.set_len(&mut frame, bytes.len());
-            if let Some(Staged { frame: Some(frame), segment, hash }) =
-                stage(&mut self.port, &mut self.core, frame, false)
-            {
-                let route = Route { hops: f.route.hops.saturating_sub(1), ..f.route };
-                self.process(frame, &segment, hash, route);
+            let mut staged = std::mem::take(&mut self.staged);
+            stage(&mut self.port, &mut self.core, frame, false, &mut staged);
+            for s in &mut staged {
+                if let Some(frame) = s.frame.take() {
+                    let route = Route { hops: f.route.hops.saturating_sub(1), ..f.route };
+                    self.process(frame, s, route);
+                }
             }
+            staged.clear();
+            self.staged = staged;
         }
         n
     }
 
-    fn process(&mut self, frame: Frame, seg: &TcpFrame, hash: u64, route: Route) {
-        let found = self.core.tables.find(hash, &seg.tuple);
+    fn process(&mut self, frame: Frame, s: &Staged, route: Route) {
+        let (seg, hash) = (&s.segment, s.hash);
+        let found = self.core.tables.find_likely(hash, s.likely, &seg.tuple);
         let alone = self.mailbox.other_workers() == 0;
         if !alone && !self.core.fits(found, seg) && self.seek_elsewhere(&frame, route) {
             self.port.free(frame);
             return;
         }
         match found {
-            Found::Conn(key) => self.on_conn(key, frame, seg),
+            Found::Conn(key) => self.on_conn(key, frame, seg, hash),
             Found::Half(key) => self.on_half_open(key, frame, seg, hash),
             Found::Wait(key) => self.on_time_wait(key, frame, seg, hash),
             Found::Nothing => self.on_nothing(frame, seg, hash, route),
@@ -132,49 +135,27 @@ impl<P: Port> Shard<P> {
     }
 
     /// A segment for a connection.
-    pub(super) fn on_conn(&mut self, key: u32, frame: Frame, seg: &TcpFrame) {
-        let core = &mut self.core;
-        let Some(conn) = core.tables.conns.get(key) else {
+    pub(super) fn on_conn(&mut self, key: u32, frame: Frame, seg: &TcpFrame, hash: u64) {
+        let draining = self.core.drains();
+        let Some(mut visit) = self.core.visit(key) else {
             self.port.free(frame);
             return;
         };
         let bytes = self.port.bytes(&frame);
         let payload = bytes.get(usize::from(seg.payload.start)..usize::from(seg.payload.end)).unwrap_or(&[]);
-        let (tuple, traced) = (seg.tuple, conn.flags.has(ConnFlags::TRACED));
-        if traced {
-            // Moves of other connections.
-            let _ = core.log.take_recent();
-            core.trace(
-                tuple,
-                state_of(core, key),
-                Happening::Received { header: seg.header, len: payload.len() },
-            );
+        if let Some(seq) = visit.hear(seg, payload, draining) {
+            self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
+            self.core.settle(key);
+            return;
         }
-        let Some(mut conn) = core.tables.conns.live(key) else { return };
-        let (service, bytes_before) = (conn.service, conn.bytes());
-        let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
-        let verdict = conn.on_segment(&mut env, &seg.header, payload);
-        if let Verdict::Accepted(_) = verdict {
-            let marks = conn.note_marks(seg.ecn, &seg.header, payload.len());
-            core.block.counters.ecn_experienced += u64::from(marks.experienced);
-            core.block.counters.ecn_echoed += u64::from(marks.echoed);
+        if visit.leaves_errands() {
+            self.core.called(key);
+            self.settle_hashed(key, Some(frame), Some(hash));
+            return;
         }
-        match verdict {
-            Verdict::Accepted(d) => core.deliver(key, &d, payload),
-            Verdict::Dropped(reason) => core.block.counters.drop_frame(reason),
-            Verdict::Reset(seq) => {
-                self.reply_reset(frame, seg, seq, Flags::RST, SeqNum::new(0), ResetCause::HalfOpen);
-                self.core.settle(key);
-                return;
-            }
-            // The ACK that ends a connection may acknowledge its last bytes.
-            Verdict::Ended => {}
-        }
-        self.core.count_bytes(key, service, bytes_before);
-        if traced {
-            self.core.trace_moves(tuple);
-        }
-        self.settle(key, Some(frame));
+        let more = visit.say(&mut self.port, Some(frame));
+        let leave = visit.leave(more);
+        self.depart(key, more, leave, Some(hash));
     }
 
     /// A segment that belongs to nothing here.
@@ -266,9 +247,29 @@ impl<P: Port> Shard<P> {
     }
 }
 
-/// Parses a frame and hashes its tuple; what is no TCP segment ends here. `from_port` is whether it was just received, and
-/// not passed on by a worker that has seen it.
-fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame, from_port: bool) -> Option<Staged> {
+/// Parses a frame, hashes its tuple, and asks for its place in the index; what is no TCP segment ends here. `from_port` is
+/// whether it was just received, and not passed on by a worker that has seen it.
+#[inline]
+fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame, from_port: bool, staged: &mut Vec<Staged>) {
+    match wire::parse_plain(port.bytes(&frame), port.checksums()) {
+        Some(segment) if core.capture.is_none() => {
+            let hash = core.tables.hash(&segment.tuple);
+            core.tables.prefetch_place(hash);
+            staged.push(Staged { frame: Some(frame), segment, hash, likely: None });
+        }
+        Some(_) | None => stage_any(port, core, frame, from_port, staged),
+    }
+}
+
+/// The same for a frame of any shape, or while somebody captures.
+#[inline(never)]
+fn stage_any<P: Port>(
+    port: &mut P,
+    core: &mut Core,
+    frame: Frame,
+    from_port: bool,
+    staged: &mut Vec<Staged>,
+) {
     let parsed = wire::parse(port.bytes(&frame), port.checksums());
     if core.capture.is_some() && from_port {
         let tuple = match &parsed {
@@ -281,23 +282,18 @@ fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame, from_port: bool) 
     match parsed {
         Ok(Parsed::Tcp(segment)) => {
             let hash = core.tables.hash(&segment.tuple);
-            Some(Staged { frame: Some(frame), segment, hash })
+            core.tables.prefetch_place(hash);
+            staged.push(Staged { frame: Some(frame), segment, hash, likely: None });
         }
         Ok(Parsed::Icmp(e)) => {
             port.free(frame);
             core.on_icmp(&e);
-            None
         }
         Err(reason) => {
             port.free(frame);
             core.block.counters.drop_frame(reason);
-            None
         }
     }
-}
-
-fn state_of(core: &Core, key: u32) -> crate::tcp::state::State {
-    core.tables.conns.get(key).map_or(crate::tcp::state::State::Closed, crate::tcp::Conn::state)
 }
 
 impl Core {
@@ -319,16 +315,6 @@ impl Core {
                     WaitVerdict::AckAndRestart | WaitVerdict::Ignore | WaitVerdict::Reopen { .. } => true,
                     WaitVerdict::Ack | WaitVerdict::IgnoreReset => false,
                 })
-            }
-        }
-    }
-
-    /// Puts the moves since the last look into the trace.
-    pub(super) fn trace_moves(&mut self, tuple: crate::wire::Tuple) {
-        let now = self.now;
-        if let Some(t) = &mut self.trace {
-            for m in self.log.take_recent() {
-                t.add(now, tuple, m.to, Happening::Moved(m));
             }
         }
     }

@@ -41,6 +41,7 @@ mod tables;
 mod tests;
 mod timers;
 pub mod trace;
+mod visit;
 mod wait_table;
 mod waiting;
 pub mod wheel;
@@ -205,12 +206,19 @@ pub struct Shard<P> {
     stopped: bool,
     /// When each table's next timer was due as the last turn ended, in milliseconds.
     appointments: [Option<u64>; 3],
+    /// Slots of the transmit ring that answers to SYNs leave to everybody else.
+    kept_slots: usize,
 }
+
+/// Part of the transmit ring that answers to SYNs leave to everybody else: under a flood of them, what is open goes on being
+/// answered. Higher (a smaller part): a flood takes the room that open connections need, which then wait for the next turn;
+/// lower: of SYNs in a burst fewer are answered, and the clients among them come again a second later.
+const KEPT_FROM_SYNS: u64 = 4;
 
 impl<P: Port> Shard<P> {
     /// Makes a shard: all its memory is taken here.
     #[must_use]
-    pub fn new(parts: Parts<P>) -> Self {
+    pub fn new(mut parts: Parts<P>) -> Self {
         let mut listeners = Listeners::default();
         let mut services = Vec::new();
         let mut log = StateLog::default();
@@ -253,6 +261,7 @@ impl<P: Port> Shard<P> {
             secret: parts.secret,
             cfg: parts.tcp,
         };
+        let kept_slots = (parts.port.depths().tx[1] / KEPT_FROM_SYNS) as usize;
         Self {
             port: parts.port,
             core,
@@ -267,6 +276,7 @@ impl<P: Port> Shard<P> {
             sweep: None,
             stopped: false,
             appointments: [None; 3],
+            kept_slots,
         }
     }
 

@@ -69,6 +69,17 @@ pub(super) enum Found {
     Nothing,
 }
 
+impl Found {
+    #[inline]
+    fn of(h: Handle) -> Self {
+        match h.kind() {
+            Kind::SynRcvd => Self::Half(h.key()),
+            Kind::Conn => Self::Conn(h.key()),
+            Kind::TimeWait => Self::Wait(h.key()),
+        }
+    }
+}
+
 /// All records of a shard.
 pub(super) struct Tables {
     hasher: TupleHasher,
@@ -145,31 +156,36 @@ impl Tables {
         self.index.prefetch(hash);
     }
 
-    /// Has the record fetched that a hash most likely leads to, and its timer.
+    /// Has the record fetched that a hash most likely leads to, and its timer. Returns its handle.
     #[inline]
-    pub(super) fn prefetch_record(&self, hash: u64) {
-        let Some(h) = self.index.first(hash) else { return };
+    pub(super) fn prefetch_record(&self, hash: u64) -> Option<Handle> {
+        let h = self.index.first(hash)?;
         match h.kind() {
             Kind::SynRcvd => self.half.prefetch(h.key()),
             Kind::Conn => self.conns.prefetch(h.key()),
             Kind::TimeWait => self.waits.prefetch(h.key()),
         }
+        Some(h)
     }
 
     /// What this tuple is here.
     #[inline]
     pub(super) fn find(&self, hash: u64, tuple: &Tuple) -> Found {
-        match self.index.find(hash, |h| self.is_of(h, tuple)) {
-            None => Found::Nothing,
-            Some(h) => match h.kind() {
-                Kind::SynRcvd => Found::Half(h.key()),
-                Kind::Conn => Found::Conn(h.key()),
-                Kind::TimeWait => Found::Wait(h.key()),
-            },
+        self.index.find(hash, |h| self.is_of(h, tuple)).map_or(Found::Nothing, Found::of)
+    }
+
+    /// As [`find`](Self::find), where the record may be `likely`. Every record is in the index, and no two are of one tuple: one
+    /// of this tuple is the one, however long ago it was thought of.
+    #[inline]
+    pub(super) fn find_likely(&self, hash: u64, likely: Option<Handle>, tuple: &Tuple) -> Found {
+        match likely {
+            Some(h) if self.is_of(h, tuple) => Found::of(h),
+            Some(_) | None => self.find(hash, tuple),
         }
     }
 
     /// Whether a handle names the record of a tuple.
+    #[inline]
     fn is_of(&self, h: Handle, tuple: &Tuple) -> bool {
         match h.kind() {
             Kind::SynRcvd => self.half.holds(h.key(), tuple),
@@ -185,7 +201,10 @@ impl Tables {
     }
 
     fn unlink(&mut self, tuple: &Tuple, kind: Kind, key: u32) {
-        let hash = self.hasher.hash(tuple);
+        self.unlink_hashed(self.hasher.hash(tuple), kind, key);
+    }
+
+    fn unlink_hashed(&mut self, hash: u64, kind: Kind, key: u32) {
         let removed = self.index.remove(hash, |h| h == Handle::new(kind, key));
         debug_assert!(removed.is_some(), "a record was not in the index");
     }
@@ -230,17 +249,22 @@ impl Tables {
         Some(key)
     }
 
-    /// Drops the place in the index of a connection that was taken out of its table.
-    pub(super) fn forget_conn(&mut self, key: u32, tuple: &Tuple) {
-        self.unlink(tuple, Kind::Conn, key);
+    /// Takes a connection out whose tuple has this hash. It has released its chunks.
+    pub(super) fn remove_conn(&mut self, key: u32, hash: u64) {
+        self.conns.remove(key);
+        self.forget_conn(key, hash);
     }
 
-    /// Holds a `TIME_WAIT` record until `expires`, in the place in the index of the connection `conn`, which was taken out;
-    /// `false` when there is no room.
+    /// Drops the place in the index of a connection that was taken out of its table.
+    pub(super) fn forget_conn(&mut self, key: u32, hash: u64) {
+        self.unlink_hashed(hash, Kind::Conn, key);
+    }
+
+    /// Holds a `TIME_WAIT` record until `expires`, in the place in the index of the connection `conn`, which was taken out
+    /// and whose tuple has this hash; `false` when there is no room.
     #[must_use]
-    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time, conn: u32) -> bool {
+    pub(super) fn add_wait(&mut self, w: &TimeWait, expires: Time, conn: u32, hash: u64) -> bool {
         let Some(key) = self.waits.insert(w, expires) else { return false };
-        let hash = self.hasher.hash(&w.tuple);
         let (old, new) = (Handle::new(Kind::Conn, conn), Handle::new(Kind::TimeWait, key));
         let replaced = self.index.replace(hash, |h| h == old, new);
         debug_assert!(replaced.is_some(), "a record was not in the index");

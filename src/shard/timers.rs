@@ -5,7 +5,7 @@ use super::Shard;
 use crate::metrics::block::Retransmission;
 use crate::metrics::gauges::Table;
 use crate::port::Port;
-use crate::tcp::conn::{ConnFlags, Env};
+use crate::tcp::conn::ConnFlags;
 use crate::tcp::state::{Event, State};
 
 /// Connection timers per turn: each may send a segment, so no more than a burst.
@@ -42,19 +42,17 @@ impl<P: Port> Shard<P> {
         self.core.tables.conns.pop_due(ms, &mut self.due, CONN_BUDGET);
         let due = std::mem::take(&mut self.due);
         for &key in &due {
-            let core = &mut self.core;
-            let Some(mut conn) = core.tables.conns.live(key) else { continue };
-            let (tuple, traced) = (conn.tuple(), conn.flags.has(ConnFlags::TRACED));
+            let Some(mut visit) = self.core.visit(key) else { continue };
+            let traced = visit.conn.flags.has(ConnFlags::TRACED);
             if traced {
-                let _ = core.log.take_recent();
+                visit.forget_moves();
             }
-            let mut env = Env { now: core.now, cfg: &core.cfg, pool: &mut core.pool, log: &mut core.log };
-            let mss = conn.mss();
-            conn.on_timer(&mut env);
-            core.block.counters.path_black_holes += u64::from(conn.mss() < mss);
-            core.block.counters.path_mtu_raised += u64::from(conn.mss() > mss);
+            let mss = visit.conn.mss();
+            visit.conn.on_timer(&mut visit.env);
+            visit.block.counters.path_black_holes += u64::from(visit.conn.mss() < mss);
+            visit.block.counters.path_mtu_raised += u64::from(visit.conn.mss() > mss);
             if traced {
-                core.trace_moves(tuple);
+                visit.trace_moves(visit.conn.tuple());
             }
             self.settle(key, None);
         }

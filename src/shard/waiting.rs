@@ -13,19 +13,20 @@ use crate::wire::TcpFrame;
 impl<P: Port> Shard<P> {
     /// Both FINs are acknowledged and ours was first (or crossed): the connection is reported and only the small record
     /// stays.
-    pub(super) fn enter_time_wait(&mut self, key: u32) {
+    pub(super) fn enter_time_wait(&mut self, key: u32, hash: Option<u64>) {
         let core = &mut self.core;
-        let Some(conn) = core.tables.conns.live(key) else { return };
-        let wait = TimeWait::new(&conn);
+        let Some(mut visit) = core.visit(key) else { return };
+        let wait = TimeWait::new(&visit.conn);
         // 2MSL runs from when the state was entered, which is earlier if the service had still to read.
-        let expires = (conn.state_since() + core.cfg.time_wait).max(core.now);
-        let Some(ended) = core.take_out(key) else { return };
-        core.report_close(&ended);
-        if !core.tables.add_wait(&wait, expires, key) {
+        let expires = (visit.conn.state_since() + visit.env.cfg.time_wait).max(visit.env.now);
+        let _ = visit.end();
+        core.tables.conns.remove(key);
+        let hash = hash.unwrap_or_else(|| core.tables.hash(&wait.tuple));
+        if !core.tables.add_wait(&wait, expires, key, hash) {
             core.evict_oldest();
-            if !core.tables.add_wait(&wait, expires, key) {
+            if !core.tables.add_wait(&wait, expires, key, hash) {
                 // Not even the oldest could go: every slot waits for the wheel. The pair is not held.
-                core.tables.forget_conn(key, &wait.tuple);
+                core.tables.forget_conn(key, hash);
                 core.log.moved(State::TimeWait, Event::Limit, State::Closed);
                 core.block.counters.time_wait_evicted += 1;
                 return;
@@ -78,7 +79,7 @@ impl<P: Port> Shard<P> {
                     return;
                 }
                 // The pair stays held when the SYN cannot be taken: the peer sends it again.
-                let Some(frame) = self.refuse_new(frame, seg) else { return };
+                let Some(frame) = self.admit(frame, seg) else { return };
                 let core = &mut self.core;
                 if core.tables.half.is_full() {
                     core.block.counters.drop_frame(DropReason::SynTableFull);

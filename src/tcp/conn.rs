@@ -273,7 +273,7 @@ impl Conn {
         let from = self.state;
         match transition(from, event) {
             Transition::To(to) => {
-                self.spans.add(from, env.now.since(self.state_since.get()));
+                self.spans.add(from, env.now.micros_since(self.state_since.get()));
                 self.state_since.set(env.now);
                 if to == State::CloseWait {
                     self.flags.set(ConnFlags::CLOSE_WAITED);

@@ -1,8 +1,9 @@
 //! A connection that somebody is at work on: its record, its flight, and the pair of endpoints that names it.
 
 use super::chunk::ChunkPool;
-use super::conn::{Conn, ConnFlags, Env};
-use super::flight::Flight;
+use super::config::TcpConfig;
+use super::conn::{AT_REST, Conn, ConnFlags, Env};
+use super::flight::{Flight, Standing};
 use super::record::{Cause, ClosePath, CloseRecord, First};
 use super::state::State;
 use crate::time::Time;
@@ -165,6 +166,23 @@ impl Live<'_> {
             bytes_out: self.bytes_out.get(),
             time_wait: self.state() == State::TimeWait,
         }
+    }
+
+    /// The work is done: when [`Live::on_timer`] wants to be called, and, when the connection is at rest, the number of its
+    /// flight, which is given back.
+    #[inline]
+    pub fn lay_down(&mut self, cfg: &TcpConfig, now: Time) -> (Time, Option<u32>) {
+        self.arm_persist(now);
+        let standing = self.flight.standing(self.conn);
+        if standing == Standing::Remembers {
+            self.arm_forgetting(now);
+        }
+        let deadline = self.deadline(cfg);
+        if standing != Standing::AtRest {
+            return (deadline, None);
+        }
+        self.flight.lay_down(self.conn);
+        (deadline, Some(std::mem::replace(&mut self.conn.flight, AT_REST)))
     }
 
     /// Gives all chunks back; the record can then be dropped.

@@ -91,13 +91,57 @@ struct Piece {
 }
 
 impl Live<'_> {
+    /// Whether [`Live::next_segment`] is to be asked: `false` when nothing is due, as at the end of most visits.
+    #[inline]
+    pub fn has_to_say(&mut self) -> bool {
+        const DUE: u64 = ConnFlags::ACK_NOW | ConnFlags::SEND_SYN | ConnFlags::PROBE;
+        if self.flags.has(DUE) {
+            return true;
+        }
+        match self.state() {
+            State::Closed
+            | State::Listen
+            | State::SynSent
+            | State::SynReceived
+            | State::FinWait2
+            | State::TimeWait => false,
+            State::Established | State::FinWait1 | State::CloseWait | State::Closing | State::LastAck => {
+                !self.stream_is_quiet()
+            }
+        }
+    }
+
+    /// Whether nothing of the stream is due, neither new nor again: all was sent, the FIN too, and nothing is known to be lost.
+    #[inline]
+    fn stream_is_quiet(&mut self) -> bool {
+        const AGAIN: u64 = ConnFlags::RETRANSMIT | ConnFlags::TAIL_PROBE | ConnFlags::FORCE;
+        let end = self.data_end() + u32::from(self.fin_due());
+        let quiet = self.flight.snd_nxt == self.snd_max
+            && self.snd_max.at_or_after(end)
+            && !self.flags.has(AGAIN)
+            && !self.flight.recovery.by_scoreboard();
+        if quiet {
+            self.flags.clear(ConnFlags::LIMITED);
+        }
+        quiet
+    }
+
+    /// The service has closed, and our FIN is not acknowledged.
+    fn fin_due(&self) -> bool {
+        !self.state().can_send() && !self.flags.has(ConnFlags::FIN_ACKED)
+    }
+
     /// The next segment that is due, or `None`.
     pub fn next_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         let mut out = match self.state() {
             State::Closed | State::Listen => None,
             State::SynSent | State::SynReceived => self.next_syn(env),
             State::Established | State::FinWait1 | State::CloseWait | State::Closing | State::LastAck => {
-                self.next_data(env).or_else(|| self.next_bare(env))
+                if self.stream_is_quiet() {
+                    self.next_bare(env)
+                } else {
+                    self.next_data(env).or_else(|| self.next_bare(env))
+                }
             }
             State::FinWait2 | State::TimeWait => self.next_bare(env),
         }?;
@@ -165,7 +209,7 @@ impl Live<'_> {
         let view = View {
             base: self.data_base(),
             end: self.data_end(),
-            fin_due: !self.state().can_send() && !self.flags.has(ConnFlags::FIN_ACKED),
+            fin_due: self.fin_due(),
             room: self.room(&options),
             options,
         };

@@ -245,8 +245,8 @@ pub(super) struct ClosingSpans {
 }
 
 impl ClosingSpans {
-    /// So long was spent in a state; only the closing ones count.
-    pub(super) fn add(&mut self, state: State, spent: Duration) {
+    /// So many microseconds were spent in a state; only the closing ones count.
+    pub(super) fn add(&mut self, state: State, spent_us: u64) {
         let of_state = match state {
             State::FinWait1 | State::CloseWait => &mut self.first,
             State::FinWait2 | State::Closing | State::LastAck => &mut self.second,
@@ -257,7 +257,7 @@ impl ClosingSpans {
             | State::Established
             | State::TimeWait => return,
         };
-        of_state.add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
+        of_state.add(spent_us);
     }
 
     /// As the close record shows it, of a connection whose peer closed first (`passive`), or whose FINs crossed.

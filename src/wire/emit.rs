@@ -4,23 +4,17 @@
 //! read back from where the headers go, so the buffer may be the very frame that is being answered, and no load waits for
 //! the stores of a moment ago.
 
-use super::checksum::{PROTO_TCP, Sum, pseudo};
+use super::checksum::{PROTO_TCP, fold_words, sum};
 use super::ethernet::{EthernetHeader, HEADER_LEN as ETHERNET_LEN, TAG_LEN, VlanTag};
 use super::ipv4::DONT_FRAGMENT;
 use super::ipv6::Ipv6Header;
 use super::options::{self, MAX_OPTION_WORDS, options_len};
 use super::parse::TCP_HEADER_LEN;
-use super::{Header, L2, Tuple, ipv4, ipv6};
+use super::{Header, L2, Tuple, ipv4, ipv6, plain};
 use zerocopy::IntoBytes;
 
 /// Words of the fixed TCP header.
 const HEADER_WORDS: usize = TCP_HEADER_LEN / 4;
-
-/// Adds words in host order.
-#[inline]
-fn add_words(sum: Sum, words: &[u32]) -> Sum {
-    words.iter().fold(sum, |sum, &w| sum.add_u32(w))
-}
 
 /// Writes words in network order, as far as there is room.
 #[inline]
@@ -71,10 +65,13 @@ impl Emit<'_> {
     /// `None`, with nothing written, when the buffer is too small, the packet is beyond 65,535 bytes, or the tuple's
     /// ends are of different families.
     #[must_use]
+    #[inline]
     pub fn emit(&self, buf: &mut [u8], payload_len: usize) -> Option<usize> {
-        if self.tuple.local.addr.is_v4() != self.tuple.remote.addr.is_v4() {
-            return None;
-        }
+        plain::write(self, buf, payload_len).or_else(|| self.emit_any(buf, payload_len))
+    }
+
+    /// Writes a segment of any shape.
+    pub(super) fn emit_any(&self, buf: &mut [u8], payload_len: usize) -> Option<usize> {
         let mut words = [0; HEADER_WORDS + MAX_OPTION_WORDS];
         let (fixed, option_words) = words.split_first_chunk_mut::<HEADER_WORDS>()?;
         let options = options::words(&self.header.options, option_words.first_chunk_mut()?);
@@ -87,18 +84,20 @@ impl Emit<'_> {
         let (link, head) = head.split_at_mut_checked(self.link_len())?;
         let (ip, tcp) = head.split_at_mut_checked(self.ip_len())?;
 
+        let ends = self.write_ip(ip, tcp_len as u16)?;
         self.tcp_header(fixed, header_len);
         let words = words.get_mut(..HEADER_WORDS + options)?;
-        let (src, dst) = (&self.tuple.local.addr, &self.tuple.remote.addr);
-        let total = add_words(pseudo(src, dst, PROTO_TCP, tcp_len as u32), words).add_bytes(payload);
-        words[HEADER_WORDS - 1] = u32::from(total.finish()) << 16;
+        let of_payload = if payload.is_empty() { 0 } else { sum(payload).fold() };
+        let rest = [ends, u32::from(PROTO_TCP) + tcp_len as u32, u32::from(of_payload)];
+        let total = [fold_words(words), fold_words(&rest)].map(u32::from);
+        words[HEADER_WORDS - 1] = u32::from(!fold_words(&total)) << 16;
         put_words(words, tcp);
-        self.write_ip(ip, tcp_len as u16)?;
         self.write_link(link)?;
         Some(frame_len)
     }
 
     /// The fixed TCP header (RFC 9293 §3.1), its checksum still zero.
+    #[inline]
     fn tcp_header(&self, words: &mut [u32; HEADER_WORDS], header_len: usize) {
         let h = self.header;
         *words = [
@@ -110,31 +109,40 @@ impl Emit<'_> {
         ];
     }
 
-    fn write_ip(&self, to: &mut [u8], tcp_len: u16) -> Option<()> {
+    /// Writes the IP header. Returns the folded sum of both addresses, `None` when they are of different families.
+    #[inline]
+    fn write_ip(&self, to: &mut [u8], tcp_len: u16) -> Option<u32> {
         let (src, dst) = (&self.tuple.local.addr, &self.tuple.remote.addr);
-        if let (Some(src), Some(dst)) = (src.as_v4(), dst.as_v4()) {
-            let total_len = tcp_len.checked_add(ipv4::HEADER_LEN as u16)?;
-            let mut words = [
-                0x4500_0000 | u32::from(self.ecn & 0x03) << 16 | u32::from(total_len),
-                u32::from(self.ip_id) << 16 | u32::from(DONT_FRAGMENT),
-                u32::from(self.ttl) << 24 | u32::from(PROTO_TCP) << 16,
-                u32::from_be_bytes(src),
-                u32::from_be_bytes(dst),
-            ];
-            words[2] |= u32::from(add_words(Sum::default(), &words).finish());
-            put_words(&words, to);
-            Some(())
-        } else {
-            let class_flow = u32::from(self.ecn & 0x03) << 20;
-            let ip = Ipv6Header {
-                version_class_flow: (6 << 28 | class_flow).into(),
-                payload_len: tcp_len.into(),
-                next_header: PROTO_TCP,
-                hop_limit: self.ttl,
-                src: *src.octets(),
-                dst: *dst.octets(),
-            };
-            ip.write_to(to).ok()
+        match (src.as_v4(), dst.as_v4()) {
+            (Some(src), Some(dst)) => {
+                let total_len = tcp_len.checked_add(ipv4::HEADER_LEN as u16)?;
+                let ends = [u32::from_be_bytes(src), u32::from_be_bytes(dst)];
+                let ends_sum = u32::from(fold_words(&ends));
+                let mut words = [
+                    0x4500_0000 | u32::from(self.ecn & 0x03) << 16 | u32::from(total_len),
+                    u32::from(self.ip_id) << 16 | u32::from(DONT_FRAGMENT),
+                    u32::from(self.ttl) << 24 | u32::from(PROTO_TCP) << 16,
+                    ends[0],
+                    ends[1],
+                ];
+                words[2] |= u32::from(!fold_words(&[words[0], words[1], words[2], ends_sum]));
+                put_words(&words, to);
+                Some(ends_sum)
+            }
+            (None, None) => {
+                let class_flow = u32::from(self.ecn & 0x03) << 20;
+                let ip = Ipv6Header {
+                    version_class_flow: (6 << 28 | class_flow).into(),
+                    payload_len: tcp_len.into(),
+                    next_header: PROTO_TCP,
+                    hop_limit: self.ttl,
+                    src: *src.octets(),
+                    dst: *dst.octets(),
+                };
+                ip.write_to(to).ok()?;
+                Some(u32::from(sum(src.octets()).add_bytes(dst.octets()).fold()))
+            }
+            (Some(_), None) | (None, Some(_)) => None,
         }
     }
 

@@ -1,6 +1,8 @@
 //! A frame's bytes to what it says: [`parse`].
 //!
 //! ```text
+//! plain: the shape of nearly all, at once
+//! else
 //! ethernet ─▶ ipv4 | ipv6 ─▶ Packet ─▶ TCP: offset, ports, flags, addresses, checksum, options
 //!                                   └▶ icmp: kind, checksum, quote
 //! ```
@@ -10,7 +12,9 @@
 
 use super::checksum::{Checksums, PROTO_TCP, tcp_ok};
 use super::ethernet::{self, Link};
-use super::{Addr, Endpoint, Flags, Header, Parsed, SeqNum, TcpFrame, Tuple, icmp, ipv4, ipv6, options};
+use super::{
+    Addr, Endpoint, Flags, Header, Parsed, SeqNum, TcpFrame, Tuple, icmp, ipv4, ipv6, options, plain,
+};
 use crate::drop::DropReason;
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -52,7 +56,16 @@ pub(crate) struct Packet<'a> {
 /// `Parsed::Tcp` holds a segment whose headers are consistent, whose checksums are right under `checksums`, and whose
 /// ends can have a connection; its payload range lies within `bytes`. `Parsed::Icmp` holds a checked error about a
 /// segment of this host. Anything else is the reason to drop the frame.
+#[inline]
 pub fn parse(bytes: &[u8], checksums: Checksums) -> Result<Parsed, DropReason> {
+    match plain::read(bytes, checksums) {
+        Some(segment) => Ok(Parsed::Tcp(segment)),
+        None => parse_any(bytes, checksums),
+    }
+}
+
+/// Reads a frame of any shape.
+pub(super) fn parse_any(bytes: &[u8], checksums: Checksums) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(bytes)?;
     let packet = match link.ethertype {
         ethernet::IPV4 => ipv4::parse(link.payload)?,
@@ -129,7 +142,7 @@ fn segment(
 /// still has an answer in CLOSED and LISTEN (§3.10.7.1, §3.10.7.2) and is left to the state machine. A SYN with FIN or
 /// RST says two things at once that no state sends. RST with FIN is a reset: RST is looked at first (§3.10.7.4,
 /// second step) and the FIN no more.
-const fn flags_make_sense(flags: Flags) -> bool {
+pub(super) const fn flags_make_sense(flags: Flags) -> bool {
     const FIN: u8 = Flags::FIN.bits();
     const SYN: u8 = Flags::SYN.bits();
     const RST: u8 = Flags::RST.bits();

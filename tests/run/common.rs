@@ -8,7 +8,7 @@ use finwheel::service::http::{Http, HttpConfig};
 use finwheel::shard::Capacity;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ pub const DISCARD: u16 = 9;
 pub const HTTP: u16 = 80;
 /// A port of the server's kernel.
 pub const KERNEL: u16 = 9000;
+/// The image's user and group, who are nobody on a host.
+pub const USER: u32 = 65532;
 /// Longest wait for anything a client does.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -172,11 +174,34 @@ fn with_socket(config: &str) -> String {
 impl Process {
     /// Starts it with a configuration; `wrap` is put before the command.
     pub fn spawn(rig: &Rig, config: &str, wrap: &[&str]) -> Self {
+        Self::spawn_in(
+            rig,
+            tempfile::tempdir().unwrap(),
+            env!("CARGO_BIN_EXE_finwheel").as_ref(),
+            config,
+            wrap,
+        )
+    }
+
+    /// Starts it as a user who is nobody else on this machine, with the capabilities of `deploy/README.md`.
+    pub fn unprivileged(rig: &Rig, config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // The build may lie where that user cannot go.
+        let binary = dir.path().join("finwheel");
+        std::fs::copy(env!("CARGO_BIN_EXE_finwheel"), &binary).unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(USER), Some(USER)).unwrap();
+        let caps = "+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock";
+        let user = USER.to_string();
+        let wrap = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
+        let wrap = [&wrap[..], &["--inh-caps", caps, "--ambient-caps", caps]].concat();
+        Self::spawn_in(rig, dir, &binary, config, &wrap).until_ready()
+    }
+
+    fn spawn_in(rig: &Rig, dir: tempfile::TempDir, binary: &Path, config: &str, wrap: &[&str]) -> Self {
         let file = dir.path().join("finwheel.toml");
         std::fs::write(&file, with_socket(config)).unwrap();
         let log = dir.path().join("log");
-        let binary = env!("CARGO_BIN_EXE_finwheel");
+        let binary = binary.to_str().unwrap();
         let words: Vec<&str> = wrap.iter().copied().chain([binary, "run", "--config"]).collect();
         let mut command: Command = rig.server_ns().command(words[0]);
         command.args(&words[1..]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null());
@@ -186,12 +211,15 @@ impl Process {
 
     /// Starts it and waits until it is ready.
     pub fn ready(rig: &Rig, config: &str) -> Self {
-        let mut p = Self::spawn(rig, config, &[]);
+        Self::spawn(rig, config, &[]).until_ready()
+    }
+
+    fn until_ready(mut self) -> Self {
         until("ready", PATIENCE, || {
-            assert!(p.child.try_wait().unwrap().is_none(), "ended: {}", p.log());
-            p.log().contains(" ready\n")
+            assert!(self.child.try_wait().unwrap().is_none(), "ended: {}", self.log());
+            self.log().contains(" ready\n")
         });
-        p
+        self
     }
 
     /// What it has said on standard error.

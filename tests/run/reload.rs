@@ -1,12 +1,15 @@
 //! Another configuration while connections are open and busy.
 
 use crate::common::{
-    DISCARD, ECHO, HTTP, PATIENCE, Process, both, config, connect, connect_many, rig_or_skip, until,
+    DISCARD, ECHO, HTTP, PATIENCE, Process, USER, ask, both, config, connect, connect_many, metrics,
+    rig_or_skip, until,
 };
 use finwheel::rig::{Rig, RigConfig};
 use nix::sys::signal::Signal;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -153,4 +156,82 @@ fn a_wrong_file_or_a_key_that_cannot_change_changes_nothing_and_is_named() {
     p.tell(&["drain", "--no-wait"]);
     let (code, _, complaint) = p.admin(&["reload"]);
     assert!(code == Some(1) && complaint.contains("finwheel undrain"), "{complaint}");
+}
+
+#[test]
+fn a_listener_that_comes_back_goes_on_counting_under_its_name() {
+    let rig = rig_or_skip!(RigConfig::default());
+    let http = both(&rig, HTTP)[0];
+    let web = format!("[[listener]]\nname = \"web\"\naddress = \"{http}\"\nservice = \"http\"\n");
+    let with = |listener: &str| config(&rig, &format!("{listener}[tcp]\ntime_wait = \"1s\"\n"));
+    let p = Process::ready(&rig, &with(&web));
+    // What is counted under the name, each of it in one series.
+    let counted = |opened: usize| {
+        let opened = opened.to_string();
+        until(&format!("{opened} connections are counted"), PATIENCE, || {
+            let (_, text) = ask(&rig, metrics(), "/metrics");
+            let of = |name: &str| -> Vec<&str> {
+                let series = format!("finwheel_listener_{name}{{listener=\"web\"");
+                let lines = text.lines().filter(|l| l.starts_with(&series));
+                lines.map(|l| l.rsplit_once(' ').unwrap().1).collect()
+            };
+            of("connections_opened_total") == [&opened] && of("closes_total") == [&opened]
+        });
+    };
+    for _ in 0..3 {
+        assert!(get(&rig).starts_with("HTTP/1.1 200"));
+    }
+    counted(3);
+    p.rewrite(&with(""));
+    assert_eq!(p.tell(&["reload"]), "removed web\n");
+    // Its number is given up and its address goes back when nothing needs them any more; what was counted stays.
+    until("the kernel has the port back", PATIENCE, || p.log().contains("given back to the kernel"));
+    counted(3);
+    p.rewrite(&with(&web));
+    assert_eq!(p.tell(&["reload"]), "added web\n");
+    for _ in 0..2 {
+        assert!(get(&rig).starts_with("HTTP/1.1 200"));
+    }
+    counted(5);
+}
+
+#[test]
+fn what_an_unprivileged_process_may_not_read_is_a_refused_reload_that_says_what_mends_it() {
+    let rig = rig_or_skip!(RigConfig::default());
+    let p = Process::unprivileged(&rig, &config(&rig, ""));
+    let mut old = connect(&rig, both(&rig, ECHO)[0]);
+    echoes(&mut old);
+    let (file, log) = (p.file("finwheel.toml"), p.file("closes.jsonl"));
+    let shut = |path: &std::path::Path, mode| {
+        chown(path, Some(0), Some(0)).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let mut refused = |place: &std::path::Path| {
+        let (code, _, complaint) = p.admin(&["reload"]);
+        assert_eq!(code, Some(1), "{complaint}");
+        for part in [place.to_str().unwrap(), "Permission denied", &format!("uid {USER}, gid {USER}")] {
+            assert!(complaint.contains(part), "{part}: {complaint}");
+        }
+        // What serves goes on as it was.
+        echoes(&mut old);
+        echoes(&mut connect(&rig, both(&rig, ECHO)[0]));
+        assert_eq!(p.lines(&["status", "--json"])[0]["reloads"], 0);
+        // The command that is named mends it, by whoever may.
+        let command = complaint.split('`').nth(1).unwrap_or_else(|| panic!("no command: {complaint}"));
+        assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+    };
+    p.rewrite(&config(&rig, "[tcp]\nttl = 9\n"));
+    shut(&file, 0o600);
+    p.signal(Signal::SIGHUP);
+    until("the log says so", PATIENCE, || {
+        p.log().contains("configuration not taken") && p.log().contains(&format!("uid {USER}"))
+    });
+    refused(&file);
+    shut(file.parent().unwrap(), 0o700);
+    refused(file.parent().unwrap());
+    p.rewrite(&config(&rig, "[tcp]\nttl = 9\n[close_log]\nfile = \"closes.jsonl\"\n"));
+    std::fs::write(&log, "").unwrap();
+    shut(&log, 0o600);
+    refused(&log);
+    assert_eq!(p.tell(&["reload"]), "set [tcp] ttl, [close_log] file\n");
 }

@@ -49,6 +49,10 @@ fn two_thousand_connections_all_end_right_on_af_xdp_and_nothing_stays_behind() {
     let ran = run(demo, b"", LIMIT);
     let pid: u32 = ran.stderr.lines().next().expect("the number").parse().unwrap();
     totals(&ran, "af_xdp", 2000);
+    for order in ["client first", "server first", "half-close", "both at once"] {
+        assert!(ran.stderr.contains(&format!("\n{order}")), "{}", ran.all());
+    }
+    assert!(!ran.stderr.contains("(not observed)"), "{}", ran.all());
     assert_eq!(namespaces_of(pid), Vec::<String>::new());
 }
 

@@ -1,6 +1,7 @@
 //! Every query of every panel, run by a real Prometheus on a finwheel that is at work.
 
 use crate::common::{PATIENCE, metrics, until};
+use crate::floods::{Aim, Pace, trafgen};
 use crate::http::{encoded, exchange};
 use crate::load::{reset_some, under_load};
 use crate::{rig_with, serve};
@@ -122,7 +123,7 @@ fn every_query_of_every_panel_has_data_from_a_finwheel_at_work() {
         // Drops of two kinds, again and again: on a busy machine trafgen may not have begun when its time is over.
         let drops = || {
             for profile in ["rst", "garbage"] {
-                crate::floods::trafgen(&rig, profile, Duration::from_millis(300), 400);
+                trafgen(&rig, profile, Aim::Server, Pace::Bursts, Duration::from_millis(300), 400);
             }
         };
         let missing = without_data(&rig, &usual, drops);

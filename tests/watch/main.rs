@@ -40,9 +40,15 @@ fn installed(program: &str) -> bool {
 
 /// `finwheel run` with echo and http on both IP versions, a short `TIME_WAIT`, and whatever `extra` says.
 fn serve(rig: &Rig, extra: &str) -> common::Process {
+    serve_on(rig, "\"auto\"", extra)
+}
+
+/// As [`serve`], on these cores.
+fn serve_on(rig: &Rig, cores: &str, extra: &str) -> common::Process {
     let [v4, v6] = common::both(rig, common::HTTP);
     let http = format!(
         "[[listener]]\nname = \"web\"\naddresses = [\"{v4}\", \"{v6}\"]\nservice = \"http\"\n{extra}"
     );
-    common::Process::ready(rig, &common::config(rig, &http))
+    let config = common::config(rig, &http).replace("[worker]\n", &format!("[worker]\ncores = {cores}\n"));
+    common::Process::ready(rig, &config)
 }

@@ -5,7 +5,7 @@ use crate::support::{
     words,
 };
 use finwheel::port::Port;
-use finwheel::port::xsk::{AttachMode, Claim, Mode, OpenConfig, Opened, XskPort, open};
+use finwheel::port::xsk::{AttachMode, Claim, Mode, OpenConfig, Opened, RingConfig, XskPort, open};
 use finwheel::rig::{CLIENT_INTERFACE, Rig, RigConfig};
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -227,6 +227,44 @@ fn a_full_transmit_ring_refuses_and_keeps_its_books() {
     assert_eq!(port.tx_room(), ring as usize);
     assert_eq!(port.stats().tx_frames, u64::from(ring));
     assert_nothing_leaked(&opened.ports);
+}
+
+#[test]
+fn while_half_of_the_receive_ring_waits_a_flush_sends_one_batch_only() {
+    const BATCH: u64 = 32;
+    let rig = rig_or_skip!(RigConfig::default());
+    let rings = RingConfig { rx_ring: 128, tx_ring: 256, frames: 512, ..RingConfig::default() };
+    let mut server = open_or_panic(&rig, &OpenConfig { rings, ..config(&rig) });
+    let mut client = open_client(&rig);
+    let mut template = bare_tcp(&rig, 2000);
+    template[..6].copy_from_slice(&server.report.mac.0);
+    let (c, s) = (&mut client.ports[0], &mut server.ports[0]);
+    let put = |port: &mut XskPort, n: usize| {
+        for _ in 0..n {
+            let mut frame = port.alloc().unwrap();
+            port.buffer(&mut frame)[..54].copy_from_slice(&template);
+            port.set_len(&mut frame, 54);
+            assert!(port.send(frame));
+        }
+        port.flush().unwrap();
+    };
+    put(c, 100);
+    let end = Instant::now() + Duration::from_secs(5);
+    while s.depths().rx[0] < 100 {
+        assert!(Instant::now() < end, "{:?}", s.depths());
+        c.flush().unwrap();
+    }
+    put(s, 200);
+    assert_eq!(s.depths().tx[0], 200 - BATCH);
+    // What has been taken off the ring can be received into again, before anything more is sent.
+    let mut burst = Vec::with_capacity(64);
+    s.rx(&mut burst);
+    let taken = burst.len();
+    burst.drain(..).for_each(|f| s.free(f));
+    assert!(s.depths().rx[0] < 64 && taken == 64);
+    s.flush().unwrap();
+    assert_eq!((s.depths().tx[0], s.depths().fill[0]), (0, 128 - 36), "all that waited");
+    assert_nothing_leaked(&server.ports);
 }
 
 #[test]

@@ -48,6 +48,11 @@ use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue};
 /// of one flush; were the kernel's number smaller, the rest would wait for the next flush.
 const KERNEL_TX_BATCH: u32 = 32;
 
+/// Part of the receive ring that is waiting when reception goes before sending: a flush then sends one batch. In copy mode a
+/// frame costs more to send than to receive, so a flood of what is answered would otherwise overflow the ring, and whom it hits
+/// is chance. Higher: less room for what arrives while the worker is without its core; lower: what can be answered waits.
+const BEHIND: u32 = 2;
+
 /// The longest sleep while the kernel still has frames to send that it would not take.
 const TX_RETRY: Duration = Duration::from_millis(1);
 
@@ -170,6 +175,7 @@ impl XskPort {
 
     fn kick(&mut self) -> io::Result<()> {
         let mut untaken = self.untaken();
+        let behind = self.rings.rx_ring / BEHIND;
         // The wake-ups that a full ring can need, and one more for frames that another path has taken half of.
         let mut budget = untaken.div_ceil(KERNEL_TX_BATCH) + 1;
         while untaken > 0 && budget > 0 && self.tx.needs_wakeup() {
@@ -183,6 +189,9 @@ impl XskPort {
                 break;
             }
             untaken = left;
+            if self.rx.nb_avail_exact() >= behind {
+                break;
+            }
         }
         Ok(())
     }
@@ -256,6 +265,8 @@ impl Port for XskPort {
 
     fn flush(&mut self) -> io::Result<()> {
         self.hand_over();
+        // Before the time that sending takes: what is read meanwhile would find no buffer.
+        self.pool.refill(&mut self.fill, self.rings.rx_ring);
         self.kick()?;
         self.reap();
         self.pool.refill(&mut self.fill, self.rings.rx_ring);

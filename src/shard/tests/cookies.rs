@@ -4,6 +4,7 @@ use super::harness::PEER_PORT;
 use super::*;
 use crate::drop::DropReason;
 use crate::metrics::block::Counters;
+use crate::port::Port;
 use crate::port::mem::{Direction, Impairment, LinkConfig, Verdict};
 use crate::shard::Capacity;
 use crate::sim::fleet::{ECHO_PORT, Fleet};
@@ -121,6 +122,36 @@ fn o10_cookies_begin_at_the_share_and_a_full_table_drops_no_syn() {
     let c = h.counters();
     assert_eq!((c.opened_passive, c.cookies_accepted), (8, 6));
     assert_eq!(c.drops[DropReason::SynTableFull as usize], 0);
+}
+
+#[test]
+fn o10_a_burst_of_syns_leaves_room_to_answer_what_is_open_and_no_record_of_what_it_dropped() {
+    for syn_cookies in [Some(0), None] {
+        let mut h = Harness::open_tuned(|s| {
+            s.tcp.syn_cookies = syn_cookies;
+            s.capacity.half_open = 64;
+        });
+        let room = h.shard.port_mut().tx_room();
+        h.shard.kept_slots = room - 4;
+        let before = h.shard.records();
+        for n in 1..=10 {
+            h.peer(PEER_PORT + n);
+            h.put(&Seg::new(&[Flags::SYN]).seq(0).ack(0).syn(Syn::PLAIN));
+        }
+        h.peer(PEER_PORT);
+        send!(h, ACK seq=1, ack=1, len=1460);
+        send!(h, ACK seq=1461, ack=1, len=1460);
+        let answers: Vec<_> = h.out.iter().map(|s| s.header.flags).collect();
+        assert_eq!(answers, [&[Flags::SYN | Flags::ACK; 5][..], &[Flags::ACK]].concat());
+        assert_eq!(h.counters().drops[DropReason::TxRingFull as usize], 5);
+        let kept = if syn_cookies.is_some() { 0 } else { 5 };
+        assert_eq!(h.shard.records() - before, kept);
+        h.skip();
+        // A moment later the ring has room again.
+        h.peer(PEER_PORT + 10);
+        send!(h, SYN seq=0, ack=0, syn=Syn::PLAIN);
+        recv!(h, SYN|ACK seq=0, ack=1);
+    }
 }
 
 #[test]

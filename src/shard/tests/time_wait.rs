@@ -360,6 +360,15 @@ fn t04_a_syn_that_cannot_be_taken_does_not_end_the_hold() {
     state!(h, TimeWait);
     assert_eq!(h.counters().drops[DropReason::Draining as usize], 1);
     h.wait_out();
+
+    // No room to answer it.
+    let (mut h, _) = held(Syn::PLAIN, |_| ());
+    h.shard.kept_slots = usize::MAX;
+    send!(h, SYN seq=5000, ack=0, syn=Syn::PLAIN);
+    nothing!(h);
+    state!(h, TimeWait);
+    assert_eq!(h.counters().drops[DropReason::TxRingFull as usize], 1);
+    h.wait_out();
 }
 
 #[test]
