@@ -278,12 +278,13 @@ fn floods_harm_no_live_client_and_are_neither_kept_nor_reflected() {
         end(p);
         return;
     };
-    assert!(cfg!(not(debug_assertions)), "times of a development build say nothing: make floods");
+    let release = !cfg!(debug_assertions);
+    assert!(release, "times of a development build say nothing: make floods");
     let time = Duration::from_secs(3);
     // Warm on both sides, before anything is measured.
     let _ = idle(&rig, time / 2);
     let idle = idle(&rig, time).p99();
-    let (mut table, mut slow) = (format!("idle: p99 {idle:?}\n"), Vec::new());
+    let (mut table, mut slow) = (vec![format!("idle: p99 {idle:?}")], Vec::new());
     for pace in [Pace::Even, Pace::Bursts] {
         for flood in FLOODS.iter().filter(|f| which == "full" || which.split(',').any(|w| w == f.profile)) {
             let attack = Attack { flood, pace, time, rate: RATE };
@@ -292,15 +293,15 @@ fn floods_harm_no_live_client_and_are_neither_kept_nor_reflected() {
             let times = |by: Duration| seen.p99().as_secs_f64() / by.as_secs_f64();
             let (name, of_calm, of_idle) = (attack.name(), times(calm), times(idle));
             let (p99, longest) = (seen.p99(), seen.longest());
-            table.push_str(&format!(
-                "{name:>20}: p99 {p99:?}, calm {calm:?}: {of_calm:.1}x, {of_idle:.1}x of idle; longest {longest:?}\n"
+            table.push(format!(
+                "{name:>20}: p99 {p99:?}, calm {calm:?}: {of_calm:.1}x, {of_idle:.1}x of idle; longest {longest:?}"
             ));
             if pace == Pace::Even && of_calm > SLOWEST {
                 slow.push(name);
             }
         }
     }
-    print!("{table}");
+    println!("{}", table.join("\n"));
     end(p);
     assert!(slow.is_empty(), "clients took over {SLOWEST} times as long as in the calm: {slow:?}");
 }
