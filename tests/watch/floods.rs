@@ -15,6 +15,7 @@ use crate::{rig_with, serve_on};
 use finwheel::rig::{CLIENT_INTERFACE, Rig, SERVER_INTERFACE};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
@@ -278,7 +279,8 @@ fn floods_harm_no_live_client_and_are_neither_kept_nor_reflected() {
         end(p);
         return;
     };
-    assert!(cfg!(not(debug_assertions)), "times of a development build say nothing: make floods");
+    let release = cfg!(not(debug_assertions));
+    assert!(release, "times of a development build say nothing: make floods");
     let time = Duration::from_secs(3);
     // Warm on both sides, before anything is measured.
     let _ = idle(&rig, time / 2);
@@ -292,9 +294,11 @@ fn floods_harm_no_live_client_and_are_neither_kept_nor_reflected() {
             let times = |by: Duration| seen.p99().as_secs_f64() / by.as_secs_f64();
             let (name, of_calm, of_idle) = (attack.name(), times(calm), times(idle));
             let (p99, longest) = (seen.p99(), seen.longest());
-            table.push_str(&format!(
-                "{name:>20}: p99 {p99:?}, calm {calm:?}: {of_calm:.1}x, {of_idle:.1}x of idle; longest {longest:?}\n"
-            ));
+            writeln!(
+                table,
+                "{name:>20}: p99 {p99:?}, calm {calm:?}: {of_calm:.1}x, {of_idle:.1}x of idle; longest {longest:?}"
+            )
+            .unwrap();
             if pace == Pace::Even && of_calm > SLOWEST {
                 slow.push(name);
             }
