@@ -65,7 +65,7 @@ bench: ## Measure the engine, and finwheel beside nginx; writes docs/benchmarks.
 	cargo bench --bench report
 	cargo bench --bench peers -- --out $(TARGET)/bench $(if $(filter-out 0,$(QUICK)),--quick,--document docs/benchmarks.md)
 
-mutants: ## Try the tests on deliberate faults; half an hour.
+mutants: ## Try the tests on deliberate faults; an hour.
 	@scripts/setup.sh build
 	@scripts/mutants.sh
 

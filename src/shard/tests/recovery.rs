@@ -285,3 +285,37 @@ fn d11_what_is_not_used_does_not_grow() {
     segments(&mut h, 30..40);
     nothing!(h);
 }
+
+#[test]
+fn d10_what_the_scoreboard_has_no_room_for_was_delivered_all_the_same() {
+    let mut h = Harness::tuned(|s| {
+        new_reno(s);
+        s.tcp.send_buffer = 4 << 20;
+        (s.capacity.chunks, s.frames) = (8192, 2048);
+    });
+    h.handshake(Syn { scale: Some(7), ..SACK });
+    h.act(&[Do::Send(2000 * MSS as usize)]);
+    // Slow start to a flight that is larger than all that the scoreboard can note of it.
+    let (mut una, mut max) = (0, h.out.len() as i64);
+    while max - una < 600 {
+        h.skip();
+        una += 1;
+        sack(&mut h, una, &[]);
+        max += h.out.len() as i64;
+    }
+    h.skip();
+    // Every second segment arrives. All ranges but the last hundred find room, and the rate of sending is half of what arrives.
+    let arrived: Vec<_> = (una + 1..max).step_by(2).collect();
+    let (noted, unnoted) = arrived.split_at(176);
+    assert!(unnoted.len() > 100);
+    for part in [noted, unnoted] {
+        let mut sent = 0;
+        for &n in part {
+            sack(&mut h, una, &[(n, n + 1)]);
+            sent += h.out.len();
+            h.skip();
+        }
+        let half = part.len() / 2;
+        assert!(sent.abs_diff(half) <= 5, "{sent} were sent when {} had arrived", part.len());
+    }
+}
