@@ -385,6 +385,7 @@ impl Lives {
     }
 
     /// All `TIME_WAIT` records expire, with nothing else to do: how many, and the time that took.
+    #[inline(never)]
     pub fn expire(&mut self) -> (u64, Duration) {
         let held = self.residents();
         self.now += 2 * TWO_MSL;

@@ -19,6 +19,10 @@ use std::process::Command;
 /// Says to a process that it is the one that is counted, and what it is to play.
 const PLAY: &str = "FINWHEEL_PLAY";
 
+/// What is counted of a life, and of the records that lives leave.
+const PLAYED: &str = "*Lives*play*";
+const EXPIRY: &str = "expiry";
+
 const LIVES: [(&str, Life); 4] = [
     ("we_close_first", Life::WeClose),
     ("we_close_first_fin_apart", Life::WeCloseApart),
@@ -31,9 +35,13 @@ fn main() {
         let (name, steps) = play.split_once(' ').expect("a life and its steps");
         let steps = steps.parse().expect("a number of steps");
         let mut shard = Lives::new(Room::with(0));
-        match LIVES.iter().find(|(n, _)| *n == name) {
-            Some(&(_, life)) => shard.begin(life, steps),
-            None => drop(shard.strays()),
+        match (LIVES.iter().find(|(n, _)| *n == name), name) {
+            (Some(&(_, life)), _) => shard.begin(life, steps),
+            (None, EXPIRY) => {
+                shard.begin(Life::WeClose, steps);
+                let _ = shard.expire();
+            }
+            (None, _) => drop(shard.strays()),
         }
         return;
     }
@@ -42,14 +50,15 @@ fn main() {
         let mut before = 0;
         let mut of_steps = Map::new();
         for (i, step) in life.steps().iter().enumerate() {
-            let so_far = count(&format!("{name} {}", i + 1));
+            let so_far = count(&format!("{name} {}", i + 1), PLAYED);
             of_steps.insert(step.as_str().to_owned(), per_life(so_far - before));
             before = so_far;
         }
         all.insert(name.to_owned(), json!({ "life": per_life(before), "segment": of_steps }));
     }
-    all.insert("stray".to_owned(), per_life(count("stray 0")));
-    let again = count("we_close_first 3");
+    all.insert("stray".to_owned(), per_life(count("stray 0", PLAYED)));
+    all.insert(EXPIRY.to_owned(), per_life(count(&format!("{EXPIRY} 3"), "*Lives::expire*")));
+    let again = count("we_close_first 3", PLAYED);
     assert_eq!(Some(&per_life(again)), all["we_close_first"].get("life"), "a count repeats");
 
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
@@ -66,11 +75,12 @@ fn per_life(instructions: u64) -> Value {
     json!((instructions as f64 / f64::from(CONCURRENT)).round())
 }
 
-/// Instructions that the shard takes for what is played.
-fn count(play: &str) -> u64 {
+/// Instructions that the shard takes for what is played, within the functions `of`.
+fn count(play: &str, of: &str) -> u64 {
     let this = std::env::current_exe().expect("a program knows where it lies");
     let out = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*Lives*play*"])
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(format!("--toggle-collect={of}"))
         .arg(this)
         .env(PLAY, play)
         .output()

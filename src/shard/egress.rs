@@ -22,6 +22,7 @@ use crate::wire::{Emit, Header, L2, Tuple};
 const SEGMENTS_PER_VISIT: usize = 32;
 
 /// How a visit to a connection ends.
+#[derive(Clone, Copy)]
 pub(super) enum Leave {
     /// It goes on: its timer is for this time, and this flight is given back.
     Rest(Time, Option<u32>),

@@ -213,7 +213,7 @@ pub struct Shard<P> {
 /// Part of the transmit ring that answers to SYNs leave to everybody else: under a flood of them, what is open goes on being
 /// answered. Higher (a smaller part): a flood takes the room that open connections need, which then wait for the next turn;
 /// lower: of SYNs in a burst fewer are answered, and the clients among them come again a second later.
-const KEPT_FROM_SYNS: u64 = 4;
+const KEPT_FROM_SYNS: u64 = 8;
 
 impl<P: Port> Shard<P> {
     /// Makes a shard: all its memory is taken here.

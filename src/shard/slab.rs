@@ -98,6 +98,7 @@ impl<T> Slab<T> {
     }
 
     /// Gives a value back; `None` when there is none of that number.
+    #[inline]
     pub fn remove(&mut self, key: u32) -> Option<T> {
         let slot = self.slots.get_mut(key as usize).filter(|s| matches!(s, Slot::Used(_)))?;
         let Slot::Used(value) = std::mem::replace(slot, Slot::Free(self.free)) else {

@@ -43,10 +43,7 @@ impl Core {
     #[inline]
     pub(super) fn visit(&mut self, key: u32) -> Option<Visit<'_>> {
         let conn = self.tables.conns.live(key)?;
-        let service = match self.services.get_mut(usize::from(conn.service)) {
-            Some(s) => Some(&mut **s as &mut dyn Service),
-            None => None,
-        };
+        let service = self.services.get_mut(usize::from(conn.service)).map(|s| &mut **s as &mut dyn Service);
         Some(Visit {
             conn,
             env: Env { now: self.now, cfg: &self.cfg, pool: &mut self.pool, log: &mut self.log },

@@ -124,6 +124,7 @@ impl<A: Pair> Packed<A> {
         }
     }
 
+    #[inline]
     fn unpack(&self) -> Option<TimeWait> {
         self.end.is_held().then(|| TimeWait {
             tuple: self.pair.tuple(),
@@ -175,6 +176,7 @@ impl<A: Pair> Family<A> {
     }
 
     /// An entry of `tick` came off the wheel. `early` takes the record whatever it has left.
+    #[inline]
     fn popped(&mut self, number: u32, tick: u64, early: bool) -> Popped {
         let left = self.held(number).map_or(0, |p| p.end.ticks_left(tick));
         if left > 0 && !early {
@@ -330,6 +332,7 @@ impl WaitTable {
 
     /// An entry came off the wheel: frees the slot if its time has come, or queues it again. Returns the record that
     /// expired.
+    #[inline]
     pub(super) fn settle(&mut self, key: u32, now: Time) -> Option<TimeWait> {
         let tick = now.millis() / TICK_MS;
         match self.popped(key, tick, false) {
@@ -342,6 +345,7 @@ impl WaitTable {
         }
     }
 
+    #[inline]
     fn popped(&mut self, key: u32, tick: u64, early: bool) -> Popped {
         let p = if key & WIDE == 0 {
             self.v4.popped(key, tick, early)

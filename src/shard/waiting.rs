@@ -124,11 +124,10 @@ impl Core {
         if !due.is_empty() {
             self.block.worker.expiry_batch.record(&BATCH_BOUNDS, due.len() as u64);
         }
-        let (now, trace, log) = (self.now, &mut self.trace, &mut self.log);
-        let expired = &mut self.block.counters.time_wait_expired;
+        let (now, trace) = (self.now, &mut self.trace);
+        let mut expired = 0;
         self.tables.expire_waits(due, now, |w| {
-            log.moved(State::TimeWait, Event::TwoMsl, State::Closed);
-            *expired += 1;
+            expired += 1;
             if w.traced
                 && let Some(trace) = trace
             {
@@ -136,5 +135,7 @@ impl Core {
                 trace.add(now, w.tuple, State::Closed, Happening::Moved(m));
             }
         });
+        self.log.moved_together(State::TimeWait, Event::TwoMsl, State::Closed, expired);
+        self.block.counters.time_wait_expired += expired;
     }
 }

@@ -62,6 +62,19 @@ impl StateLog {
         }
     }
 
+    /// So many records moved for the same reason; the tracer hears of each elsewhere.
+    pub fn moved_together(&mut self, from: State, event: Event, to: State, count: u64) {
+        self.transitions[from as usize][event as usize] += count;
+        if from != State::Closed {
+            let p = &mut self.population[from as usize];
+            debug_assert!(*p >= count, "population of {from:?} below zero");
+            *p = p.saturating_sub(count);
+        }
+        if to != State::Closed {
+            self.population[to as usize] += count;
+        }
+    }
+
     /// The engine let an event reach a state that cannot have it: counted, and loud in tests.
     pub fn impossible(&mut self, state: State, event: Event) {
         self.impossible += 1;

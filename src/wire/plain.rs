@@ -88,7 +88,7 @@ pub(crate) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
 
 #[inline]
 fn read_options(bytes: &[u8], flags: Flags) -> Options {
-    if let Some(&[a, b, c, d, v0, v1, v2, v3, e0, e1, e2, e3]) = bytes.as_array()
+    if let [a, b, c, d, v0, v1, v2, v3, e0, e1, e2, e3] = *bytes
         && u32::from_be_bytes([a, b, c, d]) == TIMESTAMPS
     {
         let (val, ecr) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
