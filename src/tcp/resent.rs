@@ -14,7 +14,7 @@
 //!
 //! A queue that overflows loses hundreds of segments of one flight, which go again hole by hole from low to high. Such a row
 //! is one entry: from its first hole to the end of its last one, between which the peer has the rest. It too goes out in the
-//! order of its numbers, so that what arrived of it last ([`note_arrival`](Scoreboard::note_arrival)) has overtaken what is
+//! order of its numbers, so that what arrived of it last (`Scoreboard::note_arrival`) has overtaken what is
 //! missing before it, and the row is split there.
 
 use super::chunk::ChunkPool;

@@ -15,6 +15,7 @@ use crate::{rig_with, serve_on};
 use finwheel::rig::{CLIENT_INTERFACE, Rig, SERVER_INTERFACE};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
@@ -278,13 +279,13 @@ fn floods_harm_no_live_client_and_are_neither_kept_nor_reflected() {
         end(p);
         return;
     };
-    let release = !cfg!(debug_assertions);
+    let release = cfg!(not(debug_assertions));
     assert!(release, "times of a development build say nothing: make floods");
     let time = Duration::from_secs(3);
     // Warm on both sides, before anything is measured.
     let _ = idle(&rig, time / 2);
     let idle = idle(&rig, time).p99();
-    let (mut table, mut slow) = (vec![format!("idle: p99 {idle:?}")], Vec::new());
+    let (mut table, mut slow) = (format!("idle: p99 {idle:?}\n"), Vec::new());
     for pace in [Pace::Even, Pace::Bursts] {
         for flood in FLOODS.iter().filter(|f| which == "full" || which.split(',').any(|w| w == f.profile)) {
             let attack = Attack { flood, pace, time, rate: RATE };
@@ -293,15 +294,17 @@ fn floods_harm_no_live_client_and_are_neither_kept_nor_reflected() {
             let times = |by: Duration| seen.p99().as_secs_f64() / by.as_secs_f64();
             let (name, of_calm, of_idle) = (attack.name(), times(calm), times(idle));
             let (p99, longest) = (seen.p99(), seen.longest());
-            table.push(format!(
+            writeln!(
+                table,
                 "{name:>20}: p99 {p99:?}, calm {calm:?}: {of_calm:.1}x, {of_idle:.1}x of idle; longest {longest:?}"
-            ));
+            )
+            .unwrap();
             if pace == Pace::Even && of_calm > SLOWEST {
                 slow.push(name);
             }
         }
     }
-    println!("{}", table.join("\n"));
+    print!("{table}");
     end(p);
     assert!(slow.is_empty(), "clients took over {SLOWEST} times as long as in the calm: {slow:?}");
 }
