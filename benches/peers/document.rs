@@ -208,7 +208,7 @@ fn engine(out: &mut String, f: &Figures<'_>) {
         "\n## The engine alone\n\n\
          A shard on a port that only replays frames: parsing, tables, wheels, counters, the service, and the frames out; no \
          system call. Lives a second on one core: {} with an empty table, {} with a million in `TIME_WAIT`, **{}** with ten \
-         million; smoltcp over its own in-memory device, on its best number of sockets: {} times less. Ten million \
+         million; {} times as many as smoltcp over its own in-memory device, on its best number of sockets. Ten million \
          `TIME_WAIT` and a million idle connections take {} of resident memory.\n",
         f.show("engine.lifecycles_per_s.resident_0", Unit::PerSecond),
         f.show("engine.lifecycles_per_s.resident_1m", Unit::PerSecond),
