@@ -102,10 +102,11 @@ fn every_closing_order_of_the_demo_ends_right() {
     }
     // A segment that is sent again though the client has it is answered by an ACK. When another ACK has ended the
     // connection meanwhile, that one is answered by RST (RFC 9293 §3.10.7.1). No connection is hurt, as none failed, and
-    // it is rare; the demo counts it all the same.
+    // it is rare; the demo counts it, and does not fail for it.
     let resets = last["resets"].as_u64().expect("a number");
     assert!(resets <= CONNECTIONS / 100, "{resets} resets: {err}");
-    assert_eq!(status.success(), resets == 0, "{status}: {out}{err}");
+    assert_eq!(last["resets"], last["to_late_acks"], "{last}");
+    assert!(status.success(), "{status}: {out}{err}");
     // A FIN that was lost costs a retransmission timeout: the loss was there.
     assert!(last["close_ms"]["p999"].as_f64().expect("a number") > 150.0, "{last}");
 }

@@ -94,8 +94,8 @@ pub struct Summary {
     /// What was out of the ordinary, by name: resets, retransmissions, dropped frames.
     #[serde(skip)]
     pub events: Vec<(String, u64)>,
-    /// Those of the resets that end nothing: a client whose ACK of our FIN was late acknowledges the FIN that was sent again
-    /// meanwhile once more, and by then there is no connection here (RFC 9293 §3.10.7.1). A busy machine makes such.
+    /// Those of the resets that end nothing: a client whose ACK was late, or lost, acknowledges once more what was sent again
+    /// meanwhile, and by then there is no connection here (RFC 9293 §3.10.7.1). A busy machine makes such.
     pub to_late_acks: u64,
 }
 
@@ -191,11 +191,12 @@ impl Summary {
     }
 }
 
-/// Resets to nobody's connection, no more than FINs were sent again.
+/// Resets to nobody's connection, no more than segments of connections were sent again.
 fn to_late_acks(c: &Counters) -> u64 {
-    let again = |kind: Retransmission| c.retransmissions[kind as usize];
-    let fins = again(Retransmission::Fin) + again(Retransmission::TailProbe);
-    c.resets_sent[ResetCause::NoConnection as usize].min(fins)
+    use Retransmission::{DataFast, DataTimeout, Fin, TailProbe};
+    let again: u64 =
+        [DataTimeout, DataFast, Fin, TailProbe].iter().map(|&kind| c.retransmissions[kind as usize]).sum();
+    c.resets_sent[ResetCause::NoConnection as usize].min(again)
 }
 
 /// Resets, retransmissions and drops that happened.
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn resets_to_late_acks_are_shown_and_no_failure_but_as_many_only_as_fins_were_sent_again() {
+    fn resets_to_late_acks_are_shown_and_no_failure_but_as_many_only_as_was_sent_again() {
         let mut c = Counters { opened_passive: 1, ..Counters::default() };
         c.closes[ClosePath::Passive as usize][0][0] = 1;
         assert!(summary(&c).good());
