@@ -34,7 +34,7 @@ impl Time {
     /// Time that has passed since `earlier`; zero when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+        Duration::from_micros(self.micros_since(earlier))
     }
     /// Microseconds that have passed since `earlier`; zero when `earlier` is later.
     #[must_use]

@@ -10,7 +10,6 @@ use super::visit::Visit;
 use crate::drop::DropReason;
 use crate::service::{ConnId, Context, Service};
 use crate::tcp::conn::{ConnFlags, Env, Live};
-use crate::tcp::flight::Flight;
 use crate::tcp::input::Delivery;
 use crate::tcp::record::Cause;
 use crate::tcp::state::State;
@@ -268,13 +267,8 @@ impl Core {
 
     /// Has a connection whose service waits for chunks asked again when there are some.
     fn note_starved(&mut self, key: u32) {
-        let conns = &mut self.tables.conns;
-        let waits = conns.get(key).and_then(|c| conns.flight(c)).is_some_and(Flight::has_to_send);
-        let Some(conn) = conns.get_mut(key) else { return };
-        if !conn.flags.has(ConnFlags::SEND_BLOCKED) || conn.flags.has(ConnFlags::STARVED) || waits {
-            return;
-        }
-        conn.flags.set(ConnFlags::STARVED);
+        let Some(x) = self.visit(key).filter(Visit::starves) else { return };
+        x.conn.conn.flags.set(ConnFlags::STARVED);
         if self.starved.len() == self.tables.conns.capacity() {
             // Entries of connections that are gone: only the first one of each that waits stays.
             let conns = &mut self.tables.conns;

@@ -223,7 +223,7 @@ impl<P: Port> Shard<P> {
         }
     }
 
-    /// Ends a visit that brought no errands: says what is due, and settles the record.
+    /// After a visit: the connection goes into the output queue if it has `more` to say, and the record is settled.
     #[inline]
     pub(super) fn depart(&mut self, key: u32, more: bool, leave: Leave, hash: Option<u64>) {
         if more {

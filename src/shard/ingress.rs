@@ -252,16 +252,24 @@ impl<P: Port> Shard<P> {
 #[inline]
 fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame, from_port: bool, staged: &mut Vec<Staged>) {
     match wire::parse_plain(port.bytes(&frame), port.checksums()) {
-        Some(segment) if core.capture.is_none() => {
-            let hash = core.tables.hash(&segment.tuple);
-            core.tables.prefetch_place(hash);
-            staged.push(Staged { frame: Some(frame), segment, hash, likely: None });
+        Some(segment) => {
+            if core.capture.is_some() && from_port {
+                core.show_capture(port.bytes(&frame), Some(&segment.tuple), false);
+            }
+            stage_segment(core, frame, segment, staged);
         }
-        Some(_) | None => stage_any(port, core, frame, from_port, staged),
+        None => stage_any(port, core, frame, from_port, staged),
     }
 }
 
-/// The same for a frame of any shape, or while somebody captures.
+#[inline]
+fn stage_segment(core: &Core, frame: Frame, segment: TcpFrame, staged: &mut Vec<Staged>) {
+    let hash = core.tables.hash(&segment.tuple);
+    core.tables.prefetch_place(hash);
+    staged.push(Staged { frame: Some(frame), segment, hash, likely: None });
+}
+
+/// The same for a frame that is not of the plain shape.
 #[inline(never)]
 fn stage_any<P: Port>(
     port: &mut P,
@@ -270,7 +278,7 @@ fn stage_any<P: Port>(
     from_port: bool,
     staged: &mut Vec<Staged>,
 ) {
-    let parsed = wire::parse(port.bytes(&frame), port.checksums());
+    let parsed = wire::parse_any(port.bytes(&frame), port.checksums());
     if core.capture.is_some() && from_port {
         let tuple = match &parsed {
             Ok(Parsed::Tcp(segment)) => Some(&segment.tuple),
@@ -280,11 +288,7 @@ fn stage_any<P: Port>(
         core.show_capture(port.bytes(&frame), tuple, false);
     }
     match parsed {
-        Ok(Parsed::Tcp(segment)) => {
-            let hash = core.tables.hash(&segment.tuple);
-            core.tables.prefetch_place(hash);
-            staged.push(Staged { frame: Some(frame), segment, hash, likely: None });
-        }
+        Ok(Parsed::Tcp(segment)) => stage_segment(core, frame, segment, staged),
         Ok(Parsed::Icmp(e)) => {
             port.free(frame);
             core.on_icmp(&e);

@@ -53,9 +53,7 @@ impl Default for StateLog {
 impl StateLog {
     /// A connection moved (or stayed, when `from` is `to`).
     pub fn moved(&mut self, from: State, event: Event, to: State) {
-        self.transitions[from as usize][event as usize] += 1;
-        self.leave(from);
-        self.enter(to);
+        self.moved_together(from, event, to, 1);
         if let Some(slot) = self.recent.get_mut(self.recent_len) {
             *slot = Some(Move { from, event, to });
             self.recent_len += 1;
@@ -65,14 +63,8 @@ impl StateLog {
     /// So many records moved for the same reason; the tracer hears of each elsewhere.
     pub fn moved_together(&mut self, from: State, event: Event, to: State, count: u64) {
         self.transitions[from as usize][event as usize] += count;
-        if from != State::Closed {
-            let p = &mut self.population[from as usize];
-            debug_assert!(*p >= count, "population of {from:?} below zero");
-            *p = p.saturating_sub(count);
-        }
-        if to != State::Closed {
-            self.population[to as usize] += count;
-        }
+        self.depopulate(from, count);
+        self.populate(to, count);
     }
 
     /// The engine let an event reach a state that cannot have it: counted, and loud in tests.
@@ -83,17 +75,25 @@ impl StateLog {
 
     /// A record in this state came to be.
     pub fn enter(&mut self, state: State) {
-        if state != State::Closed {
-            self.population[state as usize] += 1;
-        }
+        self.populate(state, 1);
     }
 
     /// A record in this state is gone.
     pub fn leave(&mut self, state: State) {
+        self.depopulate(state, 1);
+    }
+
+    fn populate(&mut self, state: State, count: u64) {
+        if state != State::Closed {
+            self.population[state as usize] += count;
+        }
+    }
+
+    fn depopulate(&mut self, state: State, count: u64) {
         if state != State::Closed {
             let p = &mut self.population[state as usize];
-            debug_assert!(*p > 0, "population of {state:?} below zero");
-            *p = p.saturating_sub(1);
+            debug_assert!(*p >= count, "population of {state:?} below zero");
+            *p = p.saturating_sub(count);
         }
     }
 

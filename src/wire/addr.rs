@@ -67,10 +67,16 @@ impl Addr {
     #[inline]
     pub fn is_unicast(&self) -> bool {
         match self.as_v4() {
-            Some(a) => a != [0; 4] && a != [0xff; 4] && a[0] >> 4 != 0xe,
+            Some(a) => is_unicast_v4(u32::from_be_bytes(a)),
             None => self.0 != [0; 16] && self.0[0] != 0xff,
         }
     }
+}
+
+/// As [`Addr::is_unicast`], of an IPv4 address in host order.
+#[inline]
+pub(super) const fn is_unicast_v4(addr: u32) -> bool {
+    addr != 0 && addr != u32::MAX && addr >> 28 != 0xe
 }
 
 impl From<IpAddr> for Addr {

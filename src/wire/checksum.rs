@@ -131,8 +131,14 @@ pub fn pseudo(src: &Addr, dst: &Addr, protocol: u8, len: u32) -> Sum {
 #[must_use]
 #[inline]
 pub(crate) fn tcp_ok(policy: Checksums, src: &Addr, dst: &Addr, segment: &[u8], field: u16) -> bool {
-    let head = pseudo(src, dst, PROTO_TCP, segment.len() as u32);
-    head.add_bytes(segment).is_whole() || (policy == Checksums::AcceptUnfinished && head.fold() == field)
+    segment_ok(policy, pseudo(src, dst, PROTO_TCP, segment.len() as u32).fold(), segment, field)
+}
+
+/// As [`tcp_ok`], where the sum of the pseudo header is known.
+#[inline]
+pub(super) fn segment_ok(policy: Checksums, pseudo: u16, segment: &[u8], field: u16) -> bool {
+    let whole = fold_words(&[pseudo, sum(segment).fold()].map(u32::from)) == 0xffff;
+    whole || (policy == Checksums::AcceptUnfinished && pseudo == field)
 }
 
 #[cfg(test)]

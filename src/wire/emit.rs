@@ -16,9 +16,22 @@ use zerocopy::IntoBytes;
 /// Words of the fixed TCP header.
 const HEADER_WORDS: usize = TCP_HEADER_LEN / 4;
 
+/// Puts the checksum into a TCP header with its options, of which it is the fifth word, for this payload and addresses of
+/// this folded sum.
+#[inline]
+pub(super) fn finish_tcp(words: &mut [u32], ends_sum: u16, payload: &[u8]) {
+    let of_payload = if payload.is_empty() { 0 } else { sum(payload).fold() };
+    let len = (4 * words.len() + payload.len()) as u32;
+    let rest = [u32::from(ends_sum), u32::from(PROTO_TCP) + len, u32::from(of_payload)];
+    let total = [fold_words(words), fold_words(&rest)].map(u32::from);
+    if let Some(word) = words.get_mut(HEADER_WORDS - 1) {
+        *word = u32::from(!fold_words(&total)) << 16;
+    }
+}
+
 /// Writes words in network order, as far as there is room.
 #[inline]
-fn put_words(words: &[u32], to: &mut [u8]) {
+pub(super) fn put_words(words: &[u32], to: &mut [u8]) {
     for (to, word) in to.as_chunks_mut::<4>().0.iter_mut().zip(words) {
         *to = word.to_be_bytes();
     }
@@ -85,12 +98,9 @@ impl Emit<'_> {
         let (ip, tcp) = head.split_at_mut_checked(self.ip_len())?;
 
         let ends = self.write_ip(ip, tcp_len as u16)?;
-        self.tcp_header(fixed, header_len);
+        *fixed = self.tcp_words(header_len);
         let words = words.get_mut(..HEADER_WORDS + options)?;
-        let of_payload = if payload.is_empty() { 0 } else { sum(payload).fold() };
-        let rest = [ends, u32::from(PROTO_TCP) + tcp_len as u32, u32::from(of_payload)];
-        let total = [fold_words(words), fold_words(&rest)].map(u32::from);
-        words[HEADER_WORDS - 1] = u32::from(!fold_words(&total)) << 16;
+        finish_tcp(words, ends, payload);
         put_words(words, tcp);
         self.write_link(link)?;
         Some(frame_len)
@@ -98,35 +108,36 @@ impl Emit<'_> {
 
     /// The fixed TCP header (RFC 9293 §3.1), its checksum still zero.
     #[inline]
-    fn tcp_header(&self, words: &mut [u32; HEADER_WORDS], header_len: usize) {
+    pub(super) fn tcp_words(&self, header_len: usize) -> [u32; HEADER_WORDS] {
         let h = self.header;
-        *words = [
+        [
             u32::from(self.tuple.local.port) << 16 | u32::from(self.tuple.remote.port),
             h.seq.raw(),
             h.ack.raw(),
             (header_len as u32 / 4) << 28 | u32::from(h.flags.bits()) << 16 | u32::from(h.window),
             0,
-        ];
+        ]
+    }
+
+    /// The IPv4 header (RFC 791 §3.1) of a packet of this length from and to these addresses, whose folded sum is `ends_sum`.
+    #[inline]
+    pub(super) fn ipv4_words(&self, ends: [u32; 2], ends_sum: u16, total_len: u16) -> [u32; 5] {
+        let lengths = 0x4500_0000 | u32::from(self.ecn & 0x03) << 16 | u32::from(total_len);
+        let fragment = u32::from(self.ip_id) << 16 | u32::from(DONT_FRAGMENT);
+        let protocol = u32::from(self.ttl) << 24 | u32::from(PROTO_TCP) << 16;
+        let check = !fold_words(&[lengths, fragment, protocol, u32::from(ends_sum)]);
+        [lengths, fragment, protocol | u32::from(check), ends[0], ends[1]]
     }
 
     /// Writes the IP header. Returns the folded sum of both addresses, `None` when they are of different families.
-    #[inline]
-    fn write_ip(&self, to: &mut [u8], tcp_len: u16) -> Option<u32> {
+    fn write_ip(&self, to: &mut [u8], tcp_len: u16) -> Option<u16> {
         let (src, dst) = (&self.tuple.local.addr, &self.tuple.remote.addr);
         match (src.as_v4(), dst.as_v4()) {
             (Some(src), Some(dst)) => {
                 let total_len = tcp_len.checked_add(ipv4::HEADER_LEN as u16)?;
-                let ends = [u32::from_be_bytes(src), u32::from_be_bytes(dst)];
-                let ends_sum = u32::from(fold_words(&ends));
-                let mut words = [
-                    0x4500_0000 | u32::from(self.ecn & 0x03) << 16 | u32::from(total_len),
-                    u32::from(self.ip_id) << 16 | u32::from(DONT_FRAGMENT),
-                    u32::from(self.ttl) << 24 | u32::from(PROTO_TCP) << 16,
-                    ends[0],
-                    ends[1],
-                ];
-                words[2] |= u32::from(!fold_words(&[words[0], words[1], words[2], ends_sum]));
-                put_words(&words, to);
+                let ends = [src, dst].map(u32::from_be_bytes);
+                let ends_sum = fold_words(&ends);
+                put_words(&self.ipv4_words(ends, ends_sum, total_len), to);
                 Some(ends_sum)
             }
             (None, None) => {
@@ -140,7 +151,7 @@ impl Emit<'_> {
                     dst: *dst.octets(),
                 };
                 ip.write_to(to).ok()?;
-                Some(u32::from(sum(src.octets()).add_bytes(dst.octets()).fold()))
+                Some(sum(src.octets()).add_bytes(dst.octets()).fold())
             }
             (Some(_), None) | (None, Some(_)) => None,
         }

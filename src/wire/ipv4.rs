@@ -12,7 +12,7 @@ pub(crate) const HEADER_LEN: usize = 20;
 /// The Don't Fragment flag (RFC 791 §3.1).
 pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 /// More Fragments and the fragment offset: either non-zero makes it a fragment.
-const FRAGMENT_MASK: u16 = 0x3fff;
+pub(super) const FRAGMENT_MASK: u16 = 0x3fff;
 /// The fragment offset alone.
 const OFFSET_MASK: u16 = 0x1fff;
 

@@ -32,6 +32,7 @@ pub use describe::Describe;
 pub use emit::Emit;
 pub use options::options_len;
 pub use parse::parse;
+pub(crate) use parse::parse_any;
 pub(crate) use plain::read as parse_plain;
 pub use seq::SeqNum;
 pub use tcp::{Flags, Header, Options};

@@ -65,7 +65,7 @@ pub fn parse(bytes: &[u8], checksums: Checksums) -> Result<Parsed, DropReason> {
 }
 
 /// Reads a frame of any shape.
-pub(super) fn parse_any(bytes: &[u8], checksums: Checksums) -> Result<Parsed, DropReason> {
+pub(crate) fn parse_any(bytes: &[u8], checksums: Checksums) -> Result<Parsed, DropReason> {
     let link = ethernet::parse(bytes)?;
     let packet = match link.ethertype {
         ethernet::IPV4 => ipv4::parse(link.payload)?,

@@ -5,12 +5,11 @@
 //! what [`Emit`] writes, to the last byte (tests hold both). They only say yes: whatever is of another shape, or wrong in any
 //! way, goes the general way, which knows the reason.
 
-use super::checksum::{Checksums, PROTO_TCP, fold_words, sum};
-use super::emit::Emit;
-use super::ipv4::DONT_FRAGMENT;
+use super::addr::is_unicast_v4;
+use super::checksum::{Checksums, PROTO_TCP, fold_words, segment_ok};
+use super::emit::{Emit, finish_tcp, put_words};
 use super::parse::{TCP_HEADER_LEN, flags_make_sense};
-use super::tcp::Timestamps;
-use super::{Addr, Endpoint, Flags, Header, L2, MacAddr, Options, SeqNum, TcpFrame, Tuple};
+use super::{Addr, Endpoint, Flags, Header, L2, MacAddr, SeqNum, TcpFrame, Tuple};
 use super::{ethernet, ipv4, options};
 
 const IP: usize = ethernet::HEADER_LEN;
@@ -26,8 +25,6 @@ const WITH_TIMESTAMPS: usize = HEADERS + TIMESTAMPS_LEN;
 
 /// Version 4, and a header of five words.
 const VERSION_AND_LENGTH: u8 = 0x45;
-/// More Fragments and the fragment offset.
-const FRAGMENT: u16 = 0x3fff;
 
 /// Reads a frame of the plain shape; `None` when it is another, or there is something wrong with it.
 #[inline]
@@ -40,7 +37,7 @@ pub(crate) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
     let plain = u16_at(12) == ethernet::IPV4
         && (h[0] | h[6]) & 1 == 0
         && h[IP] == VERSION_AND_LENGTH
-        && u16_at(IP + 6) & FRAGMENT == 0
+        && u16_at(IP + 6) & ipv4::FRAGMENT_MASK == 0
         && h[IP + 9] == PROTO_TCP;
     if !plain {
         return None;
@@ -54,8 +51,8 @@ pub(crate) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
     let (src_port, dst_port) = (u16_at(TCP), u16_at(TCP + 2));
     let flags = Flags::from_bits(h[TCP + 13]);
     let sound = fold_words(&words) == 0xffff
-        && is_unicast(src)
-        && is_unicast(dst)
+        && is_unicast_v4(src)
+        && is_unicast_v4(dst)
         && src_port != 0
         && dst_port != 0
         && (src, src_port) != (dst, dst_port)
@@ -64,8 +61,7 @@ pub(crate) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
         return None;
     }
     let pseudo = fold_words(&[src, dst, u32::from(PROTO_TCP) + segment.len() as u32]);
-    let whole = fold_words(&[u32::from(pseudo), u32::from(sum(segment).fold())]) == 0xffff;
-    if !whole && (checksums == Checksums::Verify || pseudo != u16_at(TCP + 16)) {
+    if !segment_ok(checksums, pseudo, segment, u16_at(TCP + 16)) {
         return None;
     }
     let (src, dst) = (Addr::v4(src.to_be_bytes()), Addr::v4(dst.to_be_bytes()));
@@ -78,7 +74,7 @@ pub(crate) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
             ack: SeqNum::new(u32_at(TCP + 8)),
             flags,
             window: u16_at(TCP + 14),
-            options: read_options(option_bytes, flags),
+            options: options::parse(option_bytes, flags.syn()),
         },
         // The lengths are of 16 bits in the header, and no frame is so long that the offset of the segment overflows them: a
         // longer one is refused by the general way.
@@ -86,25 +82,15 @@ pub(crate) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
     })
 }
 
-#[inline]
-fn read_options(bytes: &[u8], flags: Flags) -> Options {
-    if let [a, b, c, d, v0, v1, v2, v3, e0, e1, e2, e3] = *bytes
-        && u32::from_be_bytes([a, b, c, d]) == TIMESTAMPS
-    {
-        let (val, ecr) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
-        return Options { timestamps: Some(Timestamps { val, ecr }), ..Options::default() };
-    }
-    options::parse(bytes, flags.syn())
-}
-
 /// Writes the headers of a segment of the plain shape, with timestamps and no other options, before `payload_len` bytes of
 /// payload that lie behind them, and returns the frame's length. `None`, with nothing written, when it is of another shape or
 /// has no room.
 #[inline]
 pub(super) fn write(e: &Emit<'_>, buf: &mut [u8], payload_len: usize) -> Option<usize> {
-    let (t, h) = (e.tuple, e.header);
-    let (Some(src), Some(dst)) = (t.local.addr.as_v4(), t.remote.addr.as_v4()) else { return None };
-    let o = &h.options;
+    let (Some(src), Some(dst)) = (e.tuple.local.addr.as_v4(), e.tuple.remote.addr.as_v4()) else {
+        return None;
+    };
+    let o = &e.header.options;
     let ts = o.timestamps?;
     if e.l2.vlan.is_some()
         || o.mss.is_some()
@@ -117,48 +103,18 @@ pub(super) fn write(e: &Emit<'_>, buf: &mut [u8], payload_len: usize) -> Option<
     let (head, rest) = buf.split_first_chunk_mut::<WITH_TIMESTAMPS>()?;
     let payload = rest.get(..payload_len)?;
     let total_len = u16::try_from(payload_len + WITH_TIMESTAMPS - IP).ok()?;
-    let (src, dst) = (u32::from_be_bytes(src), u32::from_be_bytes(dst));
+    let ends = [src, dst].map(u32::from_be_bytes);
+    let ends_sum = fold_words(&ends);
+    let mut tcp = [0; (TCP_HEADER_LEN + TIMESTAMPS_LEN) / 4];
+    let (fixed, option) = tcp.split_at_mut(TCP_HEADER_LEN / 4);
+    fixed.copy_from_slice(&e.tcp_words(TCP_HEADER_LEN + TIMESTAMPS_LEN));
+    option.copy_from_slice(&[TIMESTAMPS, ts.val, ts.ecr]);
+    finish_tcp(&mut tcp, ends_sum, payload);
 
-    let ip = [
-        0x4500_0000 | u32::from(e.ecn & 0x03) << 16 | u32::from(total_len),
-        u32::from(e.ip_id) << 16 | u32::from(DONT_FRAGMENT),
-        u32::from(e.ttl) << 24 | u32::from(PROTO_TCP) << 16,
-        src,
-        dst,
-    ];
-    let ip_check = !fold_words(&ip);
-    let words = (TCP_HEADER_LEN + TIMESTAMPS_LEN) as u32 / 4;
-    let tcp = [
-        u32::from(t.local.port) << 16 | u32::from(t.remote.port),
-        h.seq.raw(),
-        h.ack.raw(),
-        words << 28 | u32::from(h.flags.bits()) << 16 | u32::from(h.window),
-        0,
-        TIMESTAMPS,
-        ts.val,
-        ts.ecr,
-    ];
-    let of_payload = if payload.is_empty() { 0 } else { sum(payload).fold() };
-    let tcp_len = u32::from(total_len) - ipv4::HEADER_LEN as u32;
-    let pseudo = [src, dst, u32::from(PROTO_TCP) + tcp_len, u32::from(of_payload)];
-    let tcp_check = !fold_words(&[u32::from(fold_words(&tcp)), u32::from(fold_words(&pseudo))]);
-
-    let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &e.l2.dst.0);
-    put(6, &e.l2.src.0);
-    put(12, &ethernet::IPV4.to_be_bytes());
-    for (i, word) in ip.iter().enumerate() {
-        put(IP + 4 * i, &word.to_be_bytes());
-    }
-    put(IP + 10, &ip_check.to_be_bytes());
-    for (i, word) in tcp.iter().enumerate() {
-        put(TCP + 4 * i, &word.to_be_bytes());
-    }
-    put(TCP + 16, &tcp_check.to_be_bytes());
+    head[..6].copy_from_slice(&e.l2.dst.0);
+    head[6..12].copy_from_slice(&e.l2.src.0);
+    head[12..IP].copy_from_slice(&ethernet::IPV4.to_be_bytes());
+    put_words(&e.ipv4_words(ends, ends_sum, total_len), &mut head[IP..TCP]);
+    put_words(&tcp, &mut head[TCP..]);
     Some(IP + usize::from(total_len))
-}
-
-/// As [`Addr::is_unicast`].
-const fn is_unicast(addr: u32) -> bool {
-    addr != 0 && addr != u32::MAX && addr >> 28 != 0xe
 }

@@ -29,8 +29,9 @@ fn totals(ran: &Ran, backend: &str, connections: u64) -> Value {
     for key in ["asked", "opened", "graceful"] {
         assert_eq!(last[key], connections, "{key}: {last}");
     }
-    assert_eq!(last["failed"], 0, "{last}");
-    assert_eq!(last["resets"], last["to_late_acks"], "{last}");
+    for key in ["failed", "resets"] {
+        assert_eq!(last[key], 0, "{key}: {last}");
+    }
     for path in ["passive", "active", "half_close", "simultaneous"] {
         assert!(last["by_path"][path].as_u64().expect("a number") > 0, "{path}: {last}");
     }
