@@ -70,7 +70,7 @@ impl<P: Pair> Records<P> {
 /// Lends a flight to a connection at rest; `None` when there is none.
 #[inline(never)]
 fn lend(conn: &mut Conn, flights: &mut Slab<Flight>) -> Option<()> {
-    conn.flight = flights.insert(Flight::of(conn))?;
+    conn.flight = flights.insert_with(|| Flight::of(conn))?;
     Some(())
 }
 

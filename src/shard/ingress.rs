@@ -29,7 +29,8 @@ use crate::wire::{self, Flags, Header, IcmpError, IcmpKind, Options, Parsed, Seq
 /// RSS delivers elsewhere are slowed down, though their peers send again.
 pub(super) const FORWARDS_PER_SECOND: u32 = 20_000;
 
-/// A frame between the stages.
+/// A frame between the stages, and the place for one.
+#[derive(Default)]
 pub(super) struct Staged {
     /// Until it is processed.
     frame: Option<Frame>,
@@ -47,22 +48,23 @@ impl<P: Port> Shard<P> {
         if n == 0 {
             return 0;
         }
-        let mut staged = std::mem::take(&mut self.staged);
+        let mut places = std::mem::take(&mut self.staged);
+        let mut used = 0;
         for frame in self.burst.drain(..) {
-            stage(&mut self.port, &mut self.core, frame, true, &mut staged);
+            used += usize::from(stage(&mut self.port, &mut self.core, frame, true, &mut places[used]));
         }
+        let staged = &mut places[..used];
         // What is on its way by now says where the records are.
-        for s in &mut staged {
+        for s in &mut *staged {
             s.likely = self.core.tables.prefetch_record(s.hash);
         }
         let route = self.mailbox.all_others();
-        for s in &mut staged {
+        for s in staged {
             if let Some(frame) = s.frame.take() {
                 self.process(frame, s, route);
             }
         }
-        staged.clear();
-        self.staged = staged;
+        self.staged = places;
         n
     }
 
@@ -85,16 +87,12 @@ impl<P: Port> Shard<P> {
             };
             room.copy_from_slice(bytes);
             self.port.set_len(&mut frame, bytes.len());
-            let mut staged = std::mem::take(&mut self.staged);
-            stage(&mut self.port, &mut self.core, frame, false, &mut staged);
-            for s in &mut staged {
-                if let Some(frame) = s.frame.take() {
-                    let route = Route { hops: f.route.hops.saturating_sub(1), ..f.route };
-                    self.process(frame, s, route);
-                }
+            let mut s = Staged::default();
+            let staged = stage(&mut self.port, &mut self.core, frame, false, &mut s);
+            if let Some(frame) = s.frame.take().filter(|_| staged) {
+                let route = Route { hops: f.route.hops.saturating_sub(1), ..f.route };
+                self.process(frame, &s, route);
             }
-            staged.clear();
-            self.staged = staged;
         }
         n
     }
@@ -248,25 +246,28 @@ impl<P: Port> Shard<P> {
 }
 
 /// Parses a frame, hashes its tuple, and asks for its place in the index; what is no TCP segment ends here. `from_port` is
-/// whether it was just received, and not passed on by a worker that has seen it.
+/// whether it was just received, and not passed on by a worker that has seen it. Returns whether it is in `place` now.
 #[inline]
-fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame, from_port: bool, staged: &mut Vec<Staged>) {
-    match wire::parse_plain(port.bytes(&frame), port.checksums()) {
-        Some(segment) => {
-            if core.capture.is_some() && from_port {
-                core.show_capture(port.bytes(&frame), Some(&segment.tuple), false);
-            }
-            stage_segment(core, frame, segment, staged);
+fn stage<P: Port>(port: &mut P, core: &mut Core, frame: Frame, from_port: bool, place: &mut Staged) -> bool {
+    if wire::parse_plain(port.bytes(&frame), port.checksums(), &mut place.segment).is_some() {
+        if core.capture.is_some() && from_port {
+            core.show_capture(port.bytes(&frame), Some(&place.segment.tuple), false);
         }
-        None => stage_any(port, core, frame, from_port, staged),
+        place.take(core, frame);
+        return true;
     }
+    stage_any(port, core, frame, from_port, place)
 }
 
-#[inline]
-fn stage_segment(core: &Core, frame: Frame, segment: TcpFrame, staged: &mut Vec<Staged>) {
-    let hash = core.tables.hash(&segment.tuple);
-    core.tables.prefetch_place(hash);
-    staged.push(Staged { frame: Some(frame), segment, hash, likely: None });
+impl Staged {
+    /// The segment is there; the rest of what the next stages need.
+    #[inline]
+    fn take(&mut self, core: &Core, frame: Frame) {
+        self.hash = core.tables.hash(&self.segment.tuple);
+        core.tables.prefetch_place(self.hash);
+        self.frame = Some(frame);
+        self.likely = None;
+    }
 }
 
 /// The same for a frame that is not of the plain shape.
@@ -276,8 +277,8 @@ fn stage_any<P: Port>(
     core: &mut Core,
     frame: Frame,
     from_port: bool,
-    staged: &mut Vec<Staged>,
-) {
+    place: &mut Staged,
+) -> bool {
     let parsed = wire::parse_any(port.bytes(&frame), port.checksums());
     if core.capture.is_some() && from_port {
         let tuple = match &parsed {
@@ -288,7 +289,11 @@ fn stage_any<P: Port>(
         core.show_capture(port.bytes(&frame), tuple, false);
     }
     match parsed {
-        Ok(Parsed::Tcp(segment)) => stage_segment(core, frame, segment, staged),
+        Ok(Parsed::Tcp(segment)) => {
+            place.segment = segment;
+            place.take(core, frame);
+            return true;
+        }
         Ok(Parsed::Icmp(e)) => {
             port.free(frame);
             core.on_icmp(&e);
@@ -298,6 +303,7 @@ fn stage_any<P: Port>(
             core.block.counters.drop_frame(reason);
         }
     }
+    false
 }
 
 impl Core {

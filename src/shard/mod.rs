@@ -41,6 +41,7 @@ mod tables;
 mod tests;
 mod timers;
 pub mod trace;
+pub mod tuple_hash;
 mod visit;
 mod wait_table;
 mod waiting;
@@ -195,7 +196,7 @@ pub struct Shard<P> {
     local_ends: Option<LocalEnds>,
     /// Frames of the present burst.
     burst: Vec<Frame>,
-    /// Segments of the present burst, empty between bursts.
+    /// Places for the segments of a burst.
     staged: Vec<ingress::Staged>,
     /// Keys that a wheel gave out.
     due: Vec<u32>,
@@ -270,7 +271,7 @@ impl<P: Port> Shard<P> {
             errands_at: Time::NEVER,
             local_ends: None,
             burst: Vec::with_capacity(BURST),
-            staged: Vec::with_capacity(BURST),
+            staged: std::iter::repeat_with(ingress::Staged::default).take(BURST).collect(),
             due: Vec::with_capacity(timers::WAIT_BUDGET.max(timers::CONN_BUDGET)),
             backlog: 0,
             sweep: None,

@@ -77,12 +77,19 @@ impl<T> Slab<T> {
     /// Keeps a value and names it; `None` when the table is full, and the value is dropped.
     #[must_use]
     pub fn insert(&mut self, value: T) -> Option<u32> {
+        self.insert_with(|| value)
+    }
+
+    /// As [`insert`](Self::insert), of a value that is made in its place if there is room.
+    #[inline]
+    #[must_use]
+    pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Option<u32> {
         let key = if self.free == NONE {
             let key = self.slots.len() as u32;
             if key >= self.capacity {
                 return None;
             }
-            self.slots.push(Slot::Used(value));
+            self.slots.push(Slot::Used(make()));
             key
         } else {
             let key = self.free;
@@ -90,7 +97,7 @@ impl<T> Slab<T> {
             if let Slot::Free(next) = *slot {
                 self.free = next;
             }
-            *slot = Slot::Used(value);
+            *slot = Slot::Used(make());
             key
         };
         self.len += 1;

@@ -9,8 +9,9 @@
 use super::Capacity;
 use super::conn_table::{self, ConnTable};
 use super::half_table::{self, HalfTable};
-use super::index::{Handle, Index, Kind, TupleHasher};
+use super::index::{Handle, Index, Kind};
 use super::sweep::Table;
+use super::tuple_hash::TupleHasher;
 use super::wait_table::{self, WaitTable};
 use crate::metrics::gauges::Fill;
 use crate::tcp::conn::Conn;
@@ -146,6 +147,7 @@ impl Tables {
     }
 
     /// Hash of a tuple for [`Tables::find`].
+    #[inline]
     pub(super) fn hash(&self, tuple: &Tuple) -> u64 {
         self.hasher.hash(tuple)
     }

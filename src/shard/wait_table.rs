@@ -14,8 +14,8 @@
 //! within half their space, as sequence numbers are; its budget of answers takes a byte of the same word.
 
 use super::bulk_wheel::BulkWheel;
-use super::index::TupleHasher;
 use super::slab::Slab;
+use super::tuple_hash::TupleHasher;
 use crate::tcp::time_wait::{Answers, TimeWait};
 use crate::time::Time;
 use crate::wire::pair::{Pair, Pair4, Pair6};

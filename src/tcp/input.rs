@@ -440,12 +440,11 @@ impl Live<'_> {
         if self.flags.has(ConnFlags::TIMING) {
             if h.ack.after(self.timed_seq) {
                 self.flags.clear(ConnFlags::TIMING);
-                let us = (now.micros() as u32).wrapping_sub(self.timed_us);
-                let took = Duration::from_micros(u64::from(us));
+                let took = (now.micros() as u32).wrapping_sub(self.timed_us);
                 // When ACKs were lost, or a hole before it was filled late, it took less than this; the echo is of a segment
                 // that was sent since, and a bound (in whole milliseconds).
-                let bound = self.since_echo(now, h).map_or(took, |e| e + Duration::from_millis(1));
-                self.rtt.sample(took.min(bound), now);
+                let bound = self.ms_since_echo(now, h).map_or(took, |ms| (ms + 1) * 1000);
+                self.rtt.sample_micros(u64::from(took.min(bound)), now);
                 return true;
             }
             return false;
@@ -466,9 +465,14 @@ impl Live<'_> {
     /// Time since the segment was sent whose timestamp an ACK echoes (RFC 7323 §4), if it echoes one that we can have sent
     /// lately.
     pub(super) fn since_echo(&self, now: Time, h: &Header) -> Option<Duration> {
+        self.ms_since_echo(now, h).map(|ms| Duration::from_millis(u64::from(ms)))
+    }
+
+    /// As [`since_echo`](Self::since_echo), in milliseconds; less than [`OLDEST_ECHO_MS`].
+    fn ms_since_echo(&self, now: Time, h: &Header) -> Option<u32> {
         let ts = h.options.timestamps.filter(|_| self.flags.has(ConnFlags::TIMESTAMPS))?;
         let ms = self.ts_val(now).wrapping_sub(ts.ecr);
-        (ms < OLDEST_ECHO_MS).then(|| Duration::from_millis(u64::from(ms)))
+        (ms < OLDEST_ECHO_MS).then_some(ms)
     }
 
     /// Data for a service that has closed for good is answered by RST (§3.6.1, RFC 2525 §2.17), unless it lingers.

@@ -8,25 +8,28 @@ use std::fmt;
 ///
 /// They last for nine years after the epoch of the process ([`Time`]); what is later counts as "never".
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct PackedTime([u16; 3]);
+#[repr(C, packed(2))]
+pub(super) struct PackedTime {
+    low: u32,
+    high: u16,
+}
 
 /// The last value of 48 bits is no time.
 const NEVER: u64 = (1 << 48) - 1;
 
 impl PackedTime {
     /// No deadline.
-    pub(super) const NEVER: Self = Self([u16::MAX; 3]);
+    pub(super) const NEVER: Self = Self { low: u32::MAX, high: u16::MAX };
 
     /// Packs a time.
     pub(super) const fn of(t: Time) -> Self {
         let us = if t.micros() < NEVER { t.micros() } else { NEVER };
-        Self([us as u16, (us >> 16) as u16, (us >> 32) as u16])
+        Self { low: us as u32, high: (us >> 32) as u16 }
     }
 
     /// The time again.
     pub(super) const fn get(self) -> Time {
-        let [low, middle, high] = self.0;
-        let us = low as u64 | (middle as u64) << 16 | (high as u64) << 32;
+        let us = self.low as u64 | (self.high as u64) << 32;
         if us == NEVER { Time::NEVER } else { Time::from_micros(us) }
     }
 

@@ -57,7 +57,12 @@ impl Rtt {
     /// Takes a sample (never one of a retransmitted segment without timestamps: Karn, RFC 6298 §3). It ends the
     /// back-off (§5.7, last paragraph).
     pub fn sample(&mut self, rtt: Duration, now: Time) {
-        let r = u32::try_from(rtt.as_micros()).unwrap_or(MAX_RTO_US).clamp(1, MAX_RTO_US);
+        self.sample_micros(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX), now);
+    }
+
+    /// As [`sample`](Self::sample), in microseconds.
+    pub fn sample_micros(&mut self, us: u64, now: Time) {
+        let r = us.clamp(1, u64::from(MAX_RTO_US)) as u32;
         self.remember_least(r, now);
         if self.srtt_us == 0 {
             self.srtt_us = r;

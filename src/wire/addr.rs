@@ -15,7 +15,7 @@ impl fmt::Display for MacAddr {
 }
 
 /// An IPv4 or IPv6 address in 16 bytes; IPv4 in its mapped form (RFC 4291 §2.5.5.2).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Addr([u8; 16]);
 
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
@@ -101,7 +101,7 @@ impl fmt::Display for Addr {
 }
 
 /// An address and a port.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     /// IP address.
     pub addr: Addr,
@@ -141,7 +141,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// What names a connection, as seen from here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tuple {
     /// Our end.
     pub local: Endpoint,

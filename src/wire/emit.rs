@@ -16,17 +16,21 @@ use zerocopy::IntoBytes;
 /// Words of the fixed TCP header.
 const HEADER_WORDS: usize = TCP_HEADER_LEN / 4;
 
-/// Puts the checksum into a TCP header with its options, of which it is the fifth word, for this payload and addresses of
-/// this folded sum.
+/// Puts the checksum into a TCP header of this length with its options, of which it is the fifth word, for this payload and
+/// addresses of this folded sum. What is behind the header is zero.
 #[inline]
-pub(super) fn finish_tcp(words: &mut [u32], ends_sum: u16, payload: &[u8]) {
+pub(super) fn finish_tcp<const WORDS: usize>(
+    words: &mut [u32; WORDS],
+    header_len: usize,
+    ends_sum: u16,
+    payload: &[u8],
+) {
+    const { assert!(WORDS >= HEADER_WORDS) };
     let of_payload = if payload.is_empty() { 0 } else { sum(payload).fold() };
-    let len = (4 * words.len() + payload.len()) as u32;
+    let len = (header_len + payload.len()) as u32;
     let rest = [u32::from(ends_sum), u32::from(PROTO_TCP) + len, u32::from(of_payload)];
     let total = [fold_words(words), fold_words(&rest)].map(u32::from);
-    if let Some(word) = words.get_mut(HEADER_WORDS - 1) {
-        *word = u32::from(!fold_words(&total)) << 16;
-    }
+    words[HEADER_WORDS - 1] = u32::from(!fold_words(&total)) << 16;
 }
 
 /// Writes words in network order, as far as there is room.
@@ -99,9 +103,8 @@ impl Emit<'_> {
 
         let ends = self.write_ip(ip, tcp_len as u16)?;
         *fixed = self.tcp_words(header_len);
-        let words = words.get_mut(..HEADER_WORDS + options)?;
-        finish_tcp(words, ends, payload);
-        put_words(words, tcp);
+        finish_tcp(&mut words, header_len, ends, payload);
+        put_words(&words, tcp);
         self.write_link(link)?;
         Some(frame_len)
     }

@@ -33,7 +33,7 @@ pub use emit::Emit;
 pub use options::options_len;
 pub use parse::parse;
 pub(crate) use parse::parse_any;
-pub(crate) use plain::read as parse_plain;
+pub(crate) use plain::read_into as parse_plain;
 pub use seq::SeqNum;
 pub use tcp::{Flags, Header, Options};
 pub use vlan::Vlan;
@@ -60,7 +60,7 @@ impl L2 {
 }
 
 /// A TCP segment as received: who, what, and where its payload lies in the frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpFrame {
     /// Link layer of the frame.
     pub l2: L2,

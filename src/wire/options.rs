@@ -26,27 +26,55 @@ const SACK_BLOCK_LEN: usize = 8;
 /// A list with an impossible length, or a known kind of the wrong length, gives no options but `malformed`
 /// (RFC 9293 §3.1, MUST-7). An MSS of 0 counts as absent. Of a repeated option the last one counts.
 #[must_use]
-#[inline]
 pub fn parse(bytes: &[u8], syn: bool) -> Options {
-    // What nearly every segment of an established connection carries (RFC 7323 appendix A).
-    if let [NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3] = *bytes {
-        return Options {
-            timestamps: Some(Timestamps {
-                val: u32::from_be_bytes([v0, v1, v2, v3]),
-                ecr: u32::from_be_bytes([e0, e1, e2, e3]),
-            }),
-            ..Options::default()
-        };
+    let mut options = Options::default();
+    parse_into(bytes, syn, &mut options);
+    options
+}
+
+/// As [`parse`], to where the options are needed. Two shapes are known at sight: what nearly every segment of an established
+/// connection carries (RFC 7323 appendix A), and what Linux puts on a SYN (`tcp_options_write`).
+#[inline]
+pub(crate) fn parse_into(bytes: &[u8], syn: bool, into: &mut Options) {
+    *into = Options::default();
+    if let [NOP, NOP, TIMESTAMPS, 10, ref stamps @ ..] = *bytes
+        && let Ok(stamps) = (*stamps).try_into()
+    {
+        let (val, ecr) = two_words(stamps);
+        into.timestamps = Some(Timestamps { val, ecr });
+    } else if let [
+        MSS,
+        4,
+        m0,
+        m1,
+        SACK_PERMITTED,
+        2,
+        TIMESTAMPS,
+        10,
+        ref stamps @ ..,
+        NOP,
+        WINDOW_SCALE,
+        3,
+        shift,
+    ] = *bytes
+        && let Ok(stamps) = (*stamps).try_into()
+        && syn
+    {
+        let (val, ecr) = two_words(stamps);
+        into.mss = Some(u16::from_be_bytes([m0, m1])).filter(|&mss| mss != 0);
+        into.sack_permitted = true;
+        into.timestamps = Some(Timestamps { val, ecr });
+        into.window_scale = Some(shift);
+    } else if parse_list(bytes, syn, into).is_none() {
+        *into = Options { malformed: true, ..Options::default() };
     }
-    parse_list(bytes, syn).unwrap_or(Options { malformed: true, ..Options::default() })
 }
 
 /// The general walk; `None` when the list is malformed.
-fn parse_list(mut bytes: &[u8], syn: bool) -> Option<Options> {
-    let mut options = Options::default();
+fn parse_list(mut bytes: &[u8], syn: bool, options: &mut Options) -> Option<()> {
     loop {
         let (kind, len) = match *bytes {
-            [] | [END, ..] => return Some(options),
+            [] | [END, ..] => return Some(()),
             [NOP, ref rest @ ..] => {
                 bytes = rest;
                 continue;
@@ -69,7 +97,7 @@ fn parse_list(mut bytes: &[u8], syn: bool) -> Option<Options> {
                 let [] = value.try_into().ok()?;
                 options.sack_permitted = syn;
             }
-            SACK => parse_sack(value, syn, &mut options)?,
+            SACK => parse_sack(value, syn, options)?,
             TIMESTAMPS => {
                 let (val, ecr) = two_words(value.try_into().ok()?);
                 options.timestamps = Some(Timestamps { val, ecr });

@@ -11,8 +11,10 @@ pub trait Pair: Copy + Eq {
     fn of(tuple: &Tuple) -> Self;
     /// The tuple again.
     fn tuple(&self) -> Tuple;
-    /// Every part of it as bytes, for hashes.
+    /// Every part of it as bytes, for hashes that others may check.
     fn bytes(&self) -> impl AsRef<[u8]>;
+    /// Every part of it in blocks of two words, for hashes of this process.
+    fn blocks(&self) -> impl AsRef<[[u64; 2]]>;
 }
 
 /// Two IPv4 endpoints.
@@ -93,6 +95,12 @@ impl Pair for Pair4 {
         b[10..].copy_from_slice(&self.remote_port.to_be_bytes());
         b
     }
+
+    #[inline]
+    fn blocks(&self) -> impl AsRef<[[u64; 2]]> {
+        let addr = |a| u64::from(u32::from_ne_bytes(a));
+        [[addr(self.local) | addr(self.remote) << 32, ports(self.local_port, self.remote_port)]]
+    }
 }
 
 impl Pair for Pair6 {
@@ -123,6 +131,20 @@ impl Pair for Pair6 {
         b[34..].copy_from_slice(&self.remote_port.to_be_bytes());
         b
     }
+
+    #[inline]
+    fn blocks(&self) -> impl AsRef<[[u64; 2]]> {
+        let addr = |a: [u8; 16]| {
+            let n = u128::from_ne_bytes(a);
+            [n as u64, (n >> 64) as u64]
+        };
+        [addr(self.local), addr(self.remote), [ports(self.local_port, self.remote_port), 0]]
+    }
+}
+
+/// Both ports in a word of their own.
+const fn ports(local: u16, remote: u16) -> u64 {
+    (local as u64) << 16 | remote as u64
 }
 
 #[cfg(test)]
@@ -157,6 +179,8 @@ mod tests {
         ] {
             assert_ne!(Pair4::of(&t), Pair4::of(&other));
             assert_ne!(Pair6::of(&t), Pair6::of(&other));
+            assert_ne!(Pair4::of(&t).blocks().as_ref(), Pair4::of(&other).blocks().as_ref());
+            assert_ne!(Pair6::of(&t).blocks().as_ref(), Pair6::of(&other).blocks().as_ref());
         }
     }
 }

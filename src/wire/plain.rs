@@ -9,7 +9,7 @@ use super::addr::is_unicast_v4;
 use super::checksum::{Checksums, PROTO_TCP, fold_words, segment_ok};
 use super::emit::{Emit, finish_tcp, put_words};
 use super::parse::{TCP_HEADER_LEN, flags_make_sense};
-use super::{Addr, Endpoint, Flags, Header, L2, MacAddr, SeqNum, TcpFrame, Tuple};
+use super::{Addr, Endpoint, Flags, L2, MacAddr, SeqNum, TcpFrame, Tuple};
 use super::{ethernet, ipv4, options};
 
 const IP: usize = ethernet::HEADER_LEN;
@@ -27,8 +27,15 @@ const WITH_TIMESTAMPS: usize = HEADERS + TIMESTAMPS_LEN;
 const VERSION_AND_LENGTH: u8 = 0x45;
 
 /// Reads a frame of the plain shape; `None` when it is another, or there is something wrong with it.
+pub(super) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
+    let mut segment = TcpFrame::default();
+    read_into(bytes, checksums, &mut segment)?;
+    Some(segment)
+}
+
+/// As [`read`], to where the segment is needed: it is too large to be moved for nothing.
 #[inline]
-pub(crate) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
+pub(crate) fn read_into(bytes: &[u8], checksums: Checksums, into: &mut TcpFrame) -> Option<()> {
     let (h, _) = bytes.split_first_chunk::<HEADERS>()?;
     let u16_at = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
     let u32_at = |at: usize| u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
@@ -65,21 +72,19 @@ pub(crate) fn read(bytes: &[u8], checksums: Checksums) -> Option<TcpFrame> {
         return None;
     }
     let (src, dst) = (Addr::v4(src.to_be_bytes()), Addr::v4(dst.to_be_bytes()));
-    Some(TcpFrame {
-        l2: L2 { src: mac_at(6), dst: mac_at(0), vlan: None },
-        tuple: Tuple { local: Endpoint::new(dst, dst_port), remote: Endpoint::new(src, src_port) },
-        ecn: h[IP + 1] & 0x03,
-        header: Header {
-            seq: SeqNum::new(u32_at(TCP + 4)),
-            ack: SeqNum::new(u32_at(TCP + 8)),
-            flags,
-            window: u16_at(TCP + 14),
-            options: options::parse(option_bytes, flags.syn()),
-        },
-        // The lengths are of 16 bits in the header, and no frame is so long that the offset of the segment overflows them: a
-        // longer one is refused by the general way.
-        payload: u16::try_from(TCP + header_len).ok()?..u16::try_from(TCP + segment.len()).ok()?,
-    })
+    // The lengths are of 16 bits in the header, and no frame is so long that the offset of the segment overflows them: a
+    // longer one is refused by the general way.
+    into.payload = u16::try_from(TCP + header_len).ok()?..u16::try_from(TCP + segment.len()).ok()?;
+    into.l2 = L2 { src: mac_at(6), dst: mac_at(0), vlan: None };
+    into.tuple = Tuple { local: Endpoint::new(dst, dst_port), remote: Endpoint::new(src, src_port) };
+    into.ecn = h[IP + 1] & 0x03;
+    let header = &mut into.header;
+    header.seq = SeqNum::new(u32_at(TCP + 4));
+    header.ack = SeqNum::new(u32_at(TCP + 8));
+    header.flags = flags;
+    header.window = u16_at(TCP + 14);
+    options::parse_into(option_bytes, flags.syn(), &mut header.options);
+    Some(())
 }
 
 /// Writes the headers of a segment of the plain shape, with timestamps and no other options, before `payload_len` bytes of
@@ -109,7 +114,7 @@ pub(super) fn write(e: &Emit<'_>, buf: &mut [u8], payload_len: usize) -> Option<
     let (fixed, option) = tcp.split_at_mut(TCP_HEADER_LEN / 4);
     fixed.copy_from_slice(&e.tcp_words(TCP_HEADER_LEN + TIMESTAMPS_LEN));
     option.copy_from_slice(&[TIMESTAMPS, ts.val, ts.ecr]);
-    finish_tcp(&mut tcp, ends_sum, payload);
+    finish_tcp(&mut tcp, TCP_HEADER_LEN + TIMESTAMPS_LEN, ends_sum, payload);
 
     head[..6].copy_from_slice(&e.l2.dst.0);
     head[6..12].copy_from_slice(&e.l2.src.0);

@@ -163,11 +163,23 @@ proptest! {
     }
 
     #[test]
-    fn the_fast_layout_reads_as_the_walk_does(val in any::<u32>(), ecr in any::<u32>(), syn in any::<bool>()) {
-        let mut bytes = vec![NOP, NOP, TIMESTAMPS, 10];
-        bytes.extend(val.to_be_bytes());
-        bytes.extend(ecr.to_be_bytes());
-        prop_assert_eq!(Some(parse(&bytes, syn)), parse_list(&bytes, syn));
+    fn the_known_layouts_read_as_the_walk_does(
+        mss in prop_oneof![Just(0), any::<u16>()],
+        shift in any::<u8>(),
+        (val, ecr) in any::<(u32, u32)>(),
+        linux_syn in any::<bool>(),
+        syn in any::<bool>(),
+    ) {
+        let stamps = [val.to_be_bytes(), ecr.to_be_bytes()].concat();
+        let [high, low] = mss.to_be_bytes();
+        let bytes = if linux_syn {
+            [&[MSS, 4, high, low, SACK_PERMITTED, 2, TIMESTAMPS, 10], &*stamps, &[NOP, WINDOW_SCALE, 3, shift]].concat()
+        } else {
+            [&[NOP, NOP, TIMESTAMPS, 10], &*stamps].concat()
+        };
+        let mut walked = Options::default();
+        prop_assert_eq!(parse_list(&bytes, syn, &mut walked), Some(()));
+        prop_assert_eq!(parse(&bytes, syn), walked);
     }
 
     #[test]
