@@ -41,7 +41,6 @@ mod tables;
 mod tests;
 mod timers;
 pub mod trace;
-pub mod tuple_hash;
 mod visit;
 mod wait_table;
 mod waiting;

@@ -26,6 +26,7 @@ mod live;
 pub mod output;
 mod packed;
 pub mod path;
+pub mod prf;
 pub mod record;
 pub(crate) mod recovery;
 pub mod recvbuf;
