@@ -50,15 +50,13 @@ impl Bits {
 
     fn of(r: &SynRcvd) -> Self {
         let scale = r.peer_scale.map_or(Self::NO_SCALE, |s| u16::from(s.min(14)));
-        let bits = [
-            (r.sack, Self::SACK),
-            (r.ts_recent.is_some(), Self::TIMESTAMPS),
-            (r.ecn, Self::ECN),
-            (r.l2.vlan.is_some(), Self::VLAN),
-            (r.repeated, Self::REPEATED),
-            (r.traced, Self::TRACED),
-        ];
-        let set = bits.into_iter().filter(|&(on, _)| on).fold(0, |all, (_, bit)| all | bit);
+        let bit = |on: bool, bit: u16| u16::from(on) * bit;
+        let set = bit(r.sack, Self::SACK)
+            | bit(r.ts_recent.is_some(), Self::TIMESTAMPS)
+            | bit(r.ecn, Self::ECN)
+            | bit(r.l2.vlan.is_some(), Self::VLAN)
+            | bit(r.repeated, Self::REPEATED)
+            | bit(r.traced, Self::TRACED);
         Self(Self::USED | set | scale << Self::SCALE)
     }
 

@@ -3,16 +3,11 @@
 use super::filter::covers;
 use crate::wire::{Endpoint, Tuple};
 use hashbrown::HashMap;
-use siphasher::sip::SipHasher13;
-use std::hash::BuildHasherDefault;
-
-type Map<K> = HashMap<K, u16, BuildHasherDefault<SipHasher13>>;
-
 /// Listeners by exact endpoint, else by port on any address of the family.
 #[derive(Clone, Debug, Default)]
 pub struct Listeners {
-    exact: Map<Endpoint>,
-    any: Map<(bool, u16)>,
+    exact: HashMap<Endpoint, u16>,
+    any: HashMap<(bool, u16), u16>,
     /// Ends that are still claimed from the kernel for connections of listeners that are gone. Few, and looked at for SYNs
     /// that nobody listens for.
     retired: Vec<Endpoint>,

@@ -273,7 +273,10 @@ impl Conn {
         let from = self.state;
         match transition(from, event) {
             Transition::To(to) => {
-                self.spans.add(from, env.now.micros_since(self.state_since.get()));
+                let since = self.state_since;
+                if let Some(span) = self.spans.of(from) {
+                    span.add(env.now.micros_since(since.get()));
+                }
                 self.state_since.set(env.now);
                 if to == State::CloseWait {
                     self.flags.set(ConnFlags::CLOSE_WAITED);

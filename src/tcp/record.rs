@@ -245,19 +245,18 @@ pub(super) struct ClosingSpans {
 }
 
 impl ClosingSpans {
-    /// So many microseconds were spent in a state; only the closing ones count.
-    pub(super) fn add(&mut self, state: State, spent_us: u64) {
-        let of_state = match state {
-            State::FinWait1 | State::CloseWait => &mut self.first,
-            State::FinWait2 | State::Closing | State::LastAck => &mut self.second,
+    /// The time spent in a state, of the closing ones.
+    pub(super) fn of(&mut self, state: State) -> Option<&mut Span> {
+        match state {
+            State::FinWait1 | State::CloseWait => Some(&mut self.first),
+            State::FinWait2 | State::Closing | State::LastAck => Some(&mut self.second),
             State::Closed
             | State::Listen
             | State::SynSent
             | State::SynReceived
             | State::Established
-            | State::TimeWait => return,
-        };
-        of_state.add(spent_us);
+            | State::TimeWait => None,
+        }
     }
 
     /// As the close record shows it, of a connection whose peer closed first (`passive`), or whose FINs crossed.

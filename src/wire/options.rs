@@ -197,6 +197,25 @@ pub(crate) fn words(options: &Options, to: &mut [u32; MAX_OPTION_WORDS]) -> usiz
     w.at
 }
 
+/// Timestamps alone, as [`words`] writes them.
+#[inline]
+pub(super) const fn timestamp_words(ts: Timestamps) -> [u32; 3] {
+    [word(NOP, NOP, u16::from_be_bytes([TIMESTAMPS, TIMESTAMPS_LEN as u8])), ts.val, ts.ecr]
+}
+
+/// All that a SYN can have, as [`words`] writes it.
+#[inline]
+pub(super) const fn syn_words(mss: u16, ts: Timestamps, shift: u8) -> [u32; 5] {
+    let stamps = u16::from_be_bytes([TIMESTAMPS, TIMESTAMPS_LEN as u8]);
+    [
+        word(MSS, MSS_LEN as u8, mss),
+        word(SACK_PERMITTED, SACK_PERMITTED_LEN as u8, stamps),
+        ts.val,
+        ts.ecr,
+        word(NOP, WINDOW_SCALE, u16::from_be_bytes([WINDOW_SCALE_LEN as u8, shift])),
+    ]
+}
+
 const fn word(first: u8, second: u8, rest: u16) -> u32 {
     (first as u32) << 24 | (second as u32) << 16 | rest as u32
 }

@@ -17,12 +17,6 @@ const TCP: usize = IP + ipv4::HEADER_LEN;
 /// Bytes of all headers without options of TCP.
 const HEADERS: usize = TCP + TCP_HEADER_LEN;
 
-/// Bytes of the timestamps option with the NOPs that align it (RFC 7323 appendix A), and the word it begins with.
-const TIMESTAMPS_LEN: usize = 12;
-const TIMESTAMPS: u32 = 0x0101_080a;
-/// Bytes of all headers with it.
-const WITH_TIMESTAMPS: usize = HEADERS + TIMESTAMPS_LEN;
-
 /// Version 4, and a header of five words.
 const VERSION_AND_LENGTH: u8 = 0x45;
 
@@ -87,39 +81,49 @@ pub(crate) fn read_into(bytes: &[u8], checksums: Checksums, into: &mut TcpFrame)
     Some(())
 }
 
-/// Writes the headers of a segment of the plain shape, with timestamps and no other options, before `payload_len` bytes of
-/// payload that lie behind them, and returns the frame's length. `None`, with nothing written, when it is of another shape or
-/// has no room.
+/// Writes the headers of a segment of the plain shape before `payload_len` bytes of payload that lie behind them, and returns
+/// the frame's length: with timestamps and no other options, or with all that a SYN has. `None`, with nothing written, when it
+/// is of another shape or has no room.
 #[inline]
 pub(super) fn write(e: &Emit<'_>, buf: &mut [u8], payload_len: usize) -> Option<usize> {
-    let (Some(src), Some(dst)) = (e.tuple.local.addr.as_v4(), e.tuple.remote.addr.as_v4()) else {
-        return None;
-    };
     let o = &e.header.options;
     let ts = o.timestamps?;
-    if e.l2.vlan.is_some()
-        || o.mss.is_some()
-        || o.window_scale.is_some()
-        || o.sack_permitted
-        || o.sack_len > 0
-    {
+    if e.l2.vlan.is_some() || o.sack_len > 0 {
         return None;
     }
-    let (head, rest) = buf.split_first_chunk_mut::<WITH_TIMESTAMPS>()?;
-    let payload = rest.get(..payload_len)?;
-    let total_len = u16::try_from(payload_len + WITH_TIMESTAMPS - IP).ok()?;
+    match (o.mss, o.window_scale, o.sack_permitted) {
+        (None, None, false) => write_words::<8>(e, buf, payload_len, &options::timestamp_words(ts)),
+        (Some(mss), Some(shift), true) => {
+            write_words::<10>(e, buf, payload_len, &options::syn_words(mss, ts, shift))
+        }
+        _ => None,
+    }
+}
+
+/// Writes headers of which the TCP header has so many words, these options included.
+#[inline]
+fn write_words<const WORDS: usize>(
+    e: &Emit<'_>,
+    buf: &mut [u8],
+    payload_len: usize,
+    options: &[u32],
+) -> Option<usize> {
+    let (src, dst) = (e.tuple.local.addr.as_v4()?, e.tuple.remote.addr.as_v4()?);
+    let frame_len = payload_len.checked_add(TCP + 4 * WORDS)?;
+    let total_len = u16::try_from(frame_len - IP).ok()?;
+    let (head, payload) = buf.get_mut(..frame_len)?.split_at_mut(TCP + 4 * WORDS);
     let ends = [src, dst].map(u32::from_be_bytes);
     let ends_sum = fold_words(&ends);
-    let mut tcp = [0; (TCP_HEADER_LEN + TIMESTAMPS_LEN) / 4];
-    let (fixed, option) = tcp.split_at_mut(TCP_HEADER_LEN / 4);
-    fixed.copy_from_slice(&e.tcp_words(TCP_HEADER_LEN + TIMESTAMPS_LEN));
-    option.copy_from_slice(&[TIMESTAMPS, ts.val, ts.ecr]);
-    finish_tcp(&mut tcp, TCP_HEADER_LEN + TIMESTAMPS_LEN, ends_sum, payload);
+    let mut tcp = [0; WORDS];
+    let (fixed, rest) = tcp.split_at_mut(TCP_HEADER_LEN / 4);
+    fixed.copy_from_slice(&e.tcp_words(4 * WORDS));
+    rest.copy_from_slice(options);
+    finish_tcp(&mut tcp, 4 * WORDS, ends_sum, payload);
 
     head[..6].copy_from_slice(&e.l2.dst.0);
     head[6..12].copy_from_slice(&e.l2.src.0);
     head[12..IP].copy_from_slice(&ethernet::IPV4.to_be_bytes());
     put_words(&e.ipv4_words(ends, ends_sum, total_len), &mut head[IP..TCP]);
     put_words(&tcp, &mut head[TCP..]);
-    Some(IP + usize::from(total_len))
+    Some(frame_len)
 }

@@ -58,14 +58,14 @@ fn each_bit_of_a_tuple_changes_each_bit_of_the_value_half_of_the_time() {
         for n in 0..TUPLES {
             let (lp, remote, rp) = (80 + (n % 7) as u16, n.wrapping_mul(2_654_435_769), (n * 31) as u16);
             let whole = prf.of(&make(lp, remote, rp));
-            for bit in 0..64 {
+            for (bit, flips) in flips.iter_mut().enumerate() {
                 let other = match bit {
                     0..16 => make(lp ^ 1 << bit, remote, rp),
                     16..48 => make(lp, remote ^ 1 << (bit - 16), rp),
                     _ => make(lp, remote, rp ^ 1 << (bit - 48)),
                 };
                 let differing = whole ^ prf.of(&other);
-                for (at, count) in flips[bit].iter_mut().enumerate() {
+                for (at, count) in flips.iter_mut().enumerate() {
                     *count += (differing >> at & 1) as u32;
                 }
             }
