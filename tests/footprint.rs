@@ -22,9 +22,7 @@ const SIZES: [u32; 2] = [8192, 49_152];
 const TOGETHER: u32 = 256;
 const PORT: u16 = 443;
 const IRS: SeqNum = SeqNum::new(7_000_000);
-fn secret() -> Secret {
-    Secret::new(3, 5)
-}
+const SECRET: Secret = Secret::new(3, 5);
 const KEY: (u64, u64) = (11, 13);
 
 /// Closes at once, or never.
@@ -87,7 +85,7 @@ fn shard(kind: Kind, records: u32, now: Time) -> Shard<ReplayPort> {
             service: Box::new(Closer(kind == Kind::TimeWait)),
         }],
         client: None,
-        secret: secret(),
+        secret: SECRET,
         index_key: KEY,
         mailbox: mailboxes(&[no_wake()]).swap_remove(0).0,
         now,
@@ -110,8 +108,8 @@ fn tuple(n: u32, v4: bool) -> Tuple {
 
 /// The peer's segments up to where a record of this kind is left.
 fn segments(kind: Kind, t: &Tuple, now: Time) -> Vec<Header> {
-    let iss = secret().of_worker(KEY).isn(t, now);
-    let ecr = ts_val(now, secret().ts_offset(t));
+    let iss = SECRET.of_worker(KEY).isn(t, now);
+    let ecr = ts_val(now, SECRET.ts_offset(t));
     let header = |seq: u32, ack: u32, flags, val| Header {
         seq: IRS + seq,
         ack: iss + ack,

@@ -211,15 +211,15 @@ impl Lives {
             },
             listeners: vec![listener(PORT, true), listener(PORT + 1, false)],
             client: None,
-            secret: secret.clone(),
+            secret,
             index_key: INDEX_KEY,
             mailbox,
             now,
         });
         Self {
             shard,
-            isn_secret: secret.of_worker(INDEX_KEY),
             secret,
+            isn_secret: secret.of_worker(INDEX_KEY),
             now,
             step: Duration::ZERO,
             next: 0,

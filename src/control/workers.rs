@@ -87,7 +87,7 @@ impl Plan {
                 .map(|(endpoints, service)| Listener { endpoints: endpoints.clone(), service: service() })
                 .collect(),
             client: self.client.as_ref().map(|service| service()),
-            secret: self.secret.clone(),
+            secret: self.secret,
             index_key: self.index_key,
             mailbox,
             now: self.clock.now(),

@@ -25,6 +25,9 @@
 //! test holds that).
 
 use crate::memory;
+use crate::wire::Tuple;
+use crate::wire::pair::{Pair, Pair4, Pair6};
+use siphasher::sip::SipHasher13;
 
 /// Entries in a bucket: with their tags and the count they fill a cache line.
 const SLOTS: usize = 12;
@@ -119,8 +122,7 @@ impl Bucket {
         let tags =
             u128::from(u64::from_le_bytes(low)) | u128::from(u32::from_le_bytes([t8, t9, t10, t11])) << 64;
         let eight = LOW as u64 * u64::from(tag);
-        let wanted = (u128::from(eight) | u128::from(eight) << 64) & TAGS;
-        let differing = tags ^ wanted;
+        let differing = tags ^ ((u128::from(eight) | u128::from(eight) << 64) & TAGS);
         // A byte that is not zero has its highest bit set, or gets it by what is added; nothing is carried from one to the next.
         !(((differing & BELOW) + BELOW) | differing) & HIGH
     }
@@ -283,6 +285,32 @@ impl Index {
 const fn tag_of(hash: u64) -> u8 {
     let tag = hash as u8;
     if tag == 0 { 1 } else { tag }
+}
+
+/// The keyed hash of 4-tuples: SipHash-1-3, so that a peer who does not know the key cannot make entries collide.
+#[derive(Clone, Copy)]
+pub struct TupleHasher(SipHasher13);
+
+impl TupleHasher {
+    /// With a key of 128 random bits, drawn anew at every start.
+    #[must_use]
+    pub fn new(k0: u64, k1: u64) -> Self {
+        Self(SipHasher13::new_with_keys(k0, k1))
+    }
+
+    /// The hash of a tuple: over 12 bytes where both ends are IPv4, else over 36.
+    #[must_use]
+    #[inline]
+    pub fn hash(&self, t: &Tuple) -> u64 {
+        if t.is_v4() { self.of_pair(&Pair4::of(t)) } else { self.of_pair(&Pair6::of(t)) }
+    }
+
+    /// The hash of the tuple that a pair of its family stands for.
+    #[must_use]
+    #[inline]
+    pub fn of_pair(&self, pair: &impl Pair) -> u64 {
+        self.0.hash(pair.bytes().as_ref())
+    }
 }
 
 #[cfg(test)]

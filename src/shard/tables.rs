@@ -9,12 +9,11 @@
 use super::Capacity;
 use super::conn_table::{self, ConnTable};
 use super::half_table::{self, HalfTable};
-use super::index::{Handle, Index, Kind};
+use super::index::{Handle, Index, Kind, TupleHasher};
 use super::sweep::Table;
 use super::wait_table::{self, WaitTable};
 use crate::metrics::gauges::Fill;
 use crate::tcp::conn::Conn;
-use crate::tcp::prf::TuplePrf;
 use crate::tcp::syn_rcvd::{SYN_ACK_RTO, SynRcvd};
 use crate::tcp::time_wait::TimeWait;
 use crate::time::Time;
@@ -83,7 +82,7 @@ impl Found {
 
 /// All records of a shard.
 pub(super) struct Tables {
-    hasher: TuplePrf,
+    hasher: TupleHasher,
     index: Index,
     pub(super) half: HalfTable,
     pub(super) conns: ConnTable,
@@ -95,7 +94,7 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn new(c: &Capacity, key: (u64, u64), time_wait: Duration, now: Time) -> Self {
         Self {
-            hasher: TuplePrf::new(key.0, key.1),
+            hasher: TupleHasher::new(key.0, key.1),
             index: Index::new(c.connections + c.half_open + c.time_wait),
             half: HalfTable::new(c.half_open, now),
             conns: ConnTable::new(c.connections, now),
@@ -149,7 +148,7 @@ impl Tables {
     /// Hash of a tuple for [`Tables::find`].
     #[inline]
     pub(super) fn hash(&self, tuple: &Tuple) -> u64 {
-        self.hasher.of(tuple)
+        self.hasher.hash(tuple)
     }
 
     /// Has the place of a hash in the index fetched into the cache.
@@ -198,12 +197,12 @@ impl Tables {
 
     /// Adds a record that is in its slab to the index; `false` when the index is full.
     fn link(&mut self, tuple: &Tuple, kind: Kind, key: u32) -> bool {
-        let hash = self.hasher.of(tuple);
+        let hash = self.hasher.hash(tuple);
         self.index.insert(hash, Handle::new(kind, key)).is_ok()
     }
 
     fn unlink(&mut self, tuple: &Tuple, kind: Kind, key: u32) {
-        self.unlink_hashed(self.hasher.of(tuple), kind, key);
+        self.unlink_hashed(self.hasher.hash(tuple), kind, key);
     }
 
     fn unlink_hashed(&mut self, hash: u64, kind: Kind, key: u32) {

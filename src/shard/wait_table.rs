@@ -14,8 +14,8 @@
 //! within half their space, as sequence numbers are; its budget of answers takes a byte of the same word.
 
 use super::bulk_wheel::BulkWheel;
+use super::index::TupleHasher;
 use super::slab::Slab;
-use crate::tcp::prf::TuplePrf;
 use crate::tcp::time_wait::{Answers, TimeWait};
 use crate::time::Time;
 use crate::wire::pair::{Pair, Pair4, Pair6};
@@ -310,7 +310,7 @@ impl WaitTable {
 
     /// The hash of the tuple of a key's record; of one that has ended it leads nowhere.
     #[inline]
-    pub(super) fn hash(&self, key: u32, hasher: &TuplePrf) -> u64 {
+    pub(super) fn hash(&self, key: u32, hasher: &TupleHasher) -> u64 {
         if key & WIDE == 0 {
             self.v4.held(key).map_or(0, |p| hasher.of_pair(&p.pair))
         } else {

@@ -113,7 +113,7 @@ impl World {
             capacity: if client.is_some() { client_capacity } else { &cfg.capacity }.clone(),
             listeners,
             client,
-            secret: secret.clone(),
+            secret,
             index_key: (cfg.key ^ i, i),
             mailbox,
             now: START,

@@ -3,35 +3,30 @@
 //! Both come from one SipHash of the tuple, so an off-path attacker learns neither, a tuple that is used again gets
 //! an ISN above the old one for as long as the clock has moved on faster than data did, and nothing is stored.
 
-use super::prf::TuplePrf;
 use crate::time::Time;
+use crate::wire::pair::{Pair, Pair4, Pair6};
 use crate::wire::{SeqNum, Tuple};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-/// What the key of the numbers is derived for. The purposes of a shard are counted from zero.
-const NUMBERS: u64 = u64::MAX;
-
 /// The secret of a process. All workers share it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Secret {
     k0: u64,
     k1: u64,
-    prf: TuplePrf,
 }
 
 impl Secret {
     /// From 16 random bytes.
     #[must_use]
-    pub fn new(k0: u64, k1: u64) -> Self {
-        let (p0, p1) = derive(k0, k1, NUMBERS);
-        Self { k0, k1, prf: TuplePrf::new(p0, p1) }
+    pub const fn new(k0: u64, k1: u64) -> Self {
+        Self { k0, k1 }
     }
 
     /// The secret mixed with a worker's own key.
     #[must_use]
-    pub fn of_worker(&self, worker: (u64, u64)) -> Self {
-        Self::new(self.k0 ^ worker.0.rotate_left(32), self.k1 ^ worker.1.rotate_left(32))
+    pub const fn of_worker(&self, worker: (u64, u64)) -> Self {
+        Self { k0: self.k0 ^ worker.0.rotate_left(32), k1: self.k1 ^ worker.1.rotate_left(32) }
     }
 
     /// Its words, for keys that are derived from it.
@@ -42,31 +37,35 @@ impl Secret {
     /// A key for another purpose, from which this one cannot be found.
     #[must_use]
     pub fn derived(&self, purpose: u64) -> (u64, u64) {
-        derive(self.k0, self.k1, purpose)
+        let word = |n: u64| {
+            let mut h = SipHasher13::new_with_keys(self.k0, self.k1);
+            h.write_u64(purpose);
+            h.write_u64(n);
+            h.finish()
+        };
+        (word(0), word(1))
+    }
+
+    fn hash(&self, t: &Tuple) -> u64 {
+        let hasher = SipHasher13::new_with_keys(self.k0, self.k1);
+        if t.is_v4() {
+            hasher.hash(Pair4::of(t).bytes().as_ref())
+        } else {
+            hasher.hash(Pair6::of(t).bytes().as_ref())
+        }
     }
 
     /// The ISN for a new connection: the hash plus a clock of 4-microsecond ticks.
     #[must_use]
     pub fn isn(&self, t: &Tuple, now: Time) -> SeqNum {
-        SeqNum::new((self.prf.of(t) as u32).wrapping_add((now.micros() / 4) as u32))
+        SeqNum::new((self.hash(t) as u32).wrapping_add((now.micros() / 4) as u32))
     }
 
     /// What is added to the millisecond clock in this connection's timestamps.
     #[must_use]
     pub fn ts_offset(&self, t: &Tuple) -> u32 {
-        (self.prf.of(t) >> 32) as u32
+        (self.hash(t) >> 32) as u32
     }
-}
-
-/// The key that another one gives for a purpose.
-fn derive(k0: u64, k1: u64, purpose: u64) -> (u64, u64) {
-    let word = |n: u64| {
-        let mut h = SipHasher13::new_with_keys(k0, k1);
-        h.write_u64(purpose);
-        h.write_u64(n);
-        h.finish()
-    };
-    (word(0), word(1))
 }
 
 /// The timestamp clock: milliseconds plus the connection's offset (RFC 7323 §5.4).

@@ -26,7 +26,6 @@ mod live;
 pub mod output;
 mod packed;
 pub mod path;
-pub mod prf;
 pub mod record;
 pub(crate) mod recovery;
 pub mod recvbuf;

@@ -91,7 +91,7 @@ pub enum CookieVerdict {
 impl SynCookies {
     /// With the process's secret and the worker's own key.
     #[must_use]
-    pub fn new(secret: &Secret, worker: (u64, u64)) -> Self {
+    pub const fn new(secret: &Secret, worker: (u64, u64)) -> Self {
         let (k0, k1) = secret.of_worker(worker).words();
         Self { k0, k1, until: Time::ZERO }
     }

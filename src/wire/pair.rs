@@ -11,8 +11,8 @@ pub trait Pair: Copy + Eq {
     fn of(tuple: &Tuple) -> Self;
     /// The tuple again.
     fn tuple(&self) -> Tuple;
-    /// Every part of it in blocks of two words, for hashes. No pair's begin with another's.
-    fn blocks(&self) -> impl AsRef<[[u64; 2]]>;
+    /// Every part of it as bytes, for hashes.
+    fn bytes(&self) -> impl AsRef<[u8]>;
 }
 
 /// Two IPv4 endpoints.
@@ -85,9 +85,13 @@ impl Pair for Pair4 {
     }
 
     #[inline]
-    fn blocks(&self) -> impl AsRef<[[u64; 2]]> {
-        let addr = |a| u64::from(u32::from_ne_bytes(a));
-        [[addr(self.local) | addr(self.remote) << 32, IS_V4 | ports(self.local_port, self.remote_port)]]
+    fn bytes(&self) -> impl AsRef<[u8]> {
+        let mut b = [0; 12];
+        b[..4].copy_from_slice(&self.local);
+        b[4..8].copy_from_slice(&self.remote);
+        b[8..10].copy_from_slice(&self.local_port.to_be_bytes());
+        b[10..].copy_from_slice(&self.remote_port.to_be_bytes());
+        b
     }
 }
 
@@ -111,21 +115,14 @@ impl Pair for Pair6 {
     }
 
     #[inline]
-    fn blocks(&self) -> impl AsRef<[[u64; 2]]> {
-        let addr = |a: [u8; 16]| {
-            let n = u128::from_ne_bytes(a);
-            [n as u64, (n >> 64) as u64]
-        };
-        [[ports(self.local_port, self.remote_port), 0], addr(self.local), addr(self.remote)]
+    fn bytes(&self) -> impl AsRef<[u8]> {
+        let mut b = [0; 36];
+        b[..16].copy_from_slice(&self.local);
+        b[16..32].copy_from_slice(&self.remote);
+        b[32..34].copy_from_slice(&self.local_port.to_be_bytes());
+        b[34..].copy_from_slice(&self.remote_port.to_be_bytes());
+        b
     }
-}
-
-/// Set in the second word of what IPv4 is hashed by, which IPv6 leaves zero.
-const IS_V4: u64 = 1 << 32;
-
-/// Both ports in a word of their own.
-const fn ports(local: u16, remote: u16) -> u64 {
-    (local as u64) << 16 | remote as u64
 }
 
 #[cfg(test)]
@@ -160,8 +157,6 @@ mod tests {
         ] {
             assert_ne!(Pair4::of(&t), Pair4::of(&other));
             assert_ne!(Pair6::of(&t), Pair6::of(&other));
-            assert_ne!(Pair4::of(&t).blocks().as_ref(), Pair4::of(&other).blocks().as_ref());
-            assert_ne!(Pair6::of(&t).blocks().as_ref(), Pair6::of(&other).blocks().as_ref());
         }
     }
 }

@@ -1,9 +1,9 @@
 use super::*;
+use crate::wire::{Addr, Endpoint};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use siphasher::sip::SipHasher13;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 fn conn(key: u32) -> Handle {
     Handle::new(Kind::Conn, key)
@@ -136,6 +136,23 @@ fn a_handle_keeps_its_kind_and_number() {
         for key in [0, 1, MAX_KEYS - 1] {
             let h = Handle::new(kind, key);
             assert_eq!((h.kind(), h.key()), (kind, key));
+        }
+    }
+}
+
+#[test]
+fn the_tuple_hash_depends_on_the_key_and_on_every_field() {
+    let ends = [Addr::v4([10, 0, 0, 1]), Addr::v4([10, 0, 0, 2]), Addr::v6([7; 16]), Addr::v6([8; 16])];
+    let (a, b) = (TupleHasher::new(1, 2), TupleHasher::new(1, 3));
+    let mut seen = HashSet::new();
+    for local in ends {
+        // A connection's ends are of one family.
+        for remote in ends.into_iter().filter(|remote| remote.is_v4() == local.is_v4()) {
+            for (lp, rp) in [(80, 1024), (1024, 80), (81, 1024), (80, 1025)] {
+                let t = Tuple { local: Endpoint::new(local, lp), remote: Endpoint::new(remote, rp) };
+                assert_eq!(a.hash(&t), TupleHasher::new(1, 2).hash(&t));
+                assert!(seen.insert(a.hash(&t)) && seen.insert(b.hash(&t)));
+            }
         }
     }
 }
