@@ -263,8 +263,7 @@ impl Attack<'_> {
                 let sending = || trafgen(rig, self.flood.profile, aim, self.pace, self.time, self.rate);
                 let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sending));
                 over.store(true, Ordering::SeqCst);
-                sent.map(|()| looking.join().unwrap())
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                sent.map_or_else(|panic| std::panic::resume_unwind(panic), |()| looking.join().unwrap())
             })
         };
         let (fastest, seen) = under_load_on(rig, senders(), send);
