@@ -69,9 +69,10 @@ mutants: ## Try the tests on deliberate faults; an hour.
 	@scripts/setup.sh build
 	@scripts/mutants.sh
 
+# FLOODS=syn,ack,bursts: only these profiles, only this pace (evenly, bursts).
 floods: ## Flood a serving finwheel with each of trafgen's profiles, and judge what its clients see (root; minutes).
 	@scripts/setup.sh test
-	FINWHEEL_FLOODS=full cargo test --release --test watch -- --nocapture --test-threads=1 floods
+	FINWHEEL_FLOODS=$(or $(FLOODS),full) cargo test --release --test watch -- --nocapture --test-threads=1 floods
 
 fuzz: ## Fuzz from fresh seeds: make fuzz TARGET=ingress TIME=600 (seconds).
 	@scripts/setup.sh build

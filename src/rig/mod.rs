@@ -292,6 +292,15 @@ impl Rig {
         ])
     }
 
+    /// Has the kernel work off what the client's end receives on one core (receive packet steering), as on a machine of its
+    /// own. Otherwise that is done on the core that sends, so that the server pays for how its answers are received.
+    ///
+    /// # Errors
+    /// [`RigError::System`] when the kernel refuses: it has no such core, or no RPS.
+    pub fn client_receives_on(&self, core: usize) -> Result<(), RigError> {
+        napi::set_rps(&self.client, CLIENT_INTERFACE, self.config.queues, core)
+    }
+
     /// Starts relaying, in a rig that was made for it ([`RigConfig::relayed`]); one relay at a time.
     ///
     /// # Errors

@@ -35,6 +35,26 @@ pub(super) fn set_threaded(ns: &Namespace, interface: &str) -> Result<Vec<Pid>, 
     Ok(new)
 }
 
+/// Has what `interface` receives worked off on the cores of a mask (receive packet steering), not where its peer sends.
+pub(super) fn set_rps(ns: &Namespace, interface: &str, queues: u32, core: usize) -> Result<(), RigError> {
+    let what = || format!("steering what {interface} receives to core {core}");
+    let mask = rps_mask(core);
+    for queue in 0..queues {
+        let attribute = format!("queues/rx-{queue}/rps_cpus");
+        ns.run_in(|| write_attribute(interface, &attribute, &mask))?.map_err(RigError::system(what()))?;
+    }
+    Ok(())
+}
+
+/// The mask of one core as the kernel reads it: words of 32 bits, the highest first.
+fn rps_mask(core: usize) -> String {
+    let mut mask = format!("{:x}", 1_u32 << (core % 32));
+    for _ in 0..core / 32 {
+        mask.push_str(",00000000");
+    }
+    mask
+}
+
 /// Writes an attribute of an interface in the network namespace of the calling thread. The machine's /sys shows the
 /// interfaces of the namespace that it was mounted in, so this thread gets one of its own; it must be one that ends.
 fn write_attribute(interface: &str, attribute: &str, value: &str) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Kernel clients at work while something else happens: each connects, is served, and closes, again and again.
 
 use crate::common::{ECHO, HTTP, PATIENCE, both};
+use core_affinity::CoreId;
 use finwheel::rig::Rig;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -39,12 +40,25 @@ impl Seen {
 
 /// Runs `f` while clients work; returns what it returned and what they saw.
 pub fn under_load<T>(rig: &Rig, f: impl FnOnce() -> T) -> (T, Seen) {
+    under_load_on(rig, None, f)
+}
+
+/// The same with all clients on one core.
+pub fn under_load_on<T>(rig: &Rig, core: Option<usize>, f: impl FnOnce() -> T) -> (T, Seen) {
     let over = AtomicBool::new(false);
     let mut seen = Seen::default();
     let result = std::thread::scope(|s| {
         let over = &over;
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|i| s.spawn(move || rig.client_ns().run_in(|| client(rig, i, over)).unwrap()))
+            .map(|i| {
+                let work = move || {
+                    if let Some(id) = core {
+                        assert!(core_affinity::set_for_current(CoreId { id }), "core {id} is not to be had");
+                    }
+                    client(rig, i, over)
+                };
+                s.spawn(move || rig.client_ns().run_in(work).unwrap())
+            })
             .collect();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
         over.store(true, Ordering::SeqCst);

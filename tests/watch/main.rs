@@ -40,15 +40,15 @@ fn installed(program: &str) -> bool {
 
 /// `finwheel run` with echo and http on both IP versions, a short `TIME_WAIT`, and whatever `extra` says.
 fn serve(rig: &Rig, extra: &str) -> common::Process {
-    serve_on(rig, "\"auto\"", extra)
+    serve_with(rig, "", "", extra)
 }
 
-/// As [`serve`], on these cores.
-fn serve_on(rig: &Rig, cores: &str, extra: &str) -> common::Process {
+/// As [`serve`], with lines for two tables that the configuration has already.
+fn serve_with(rig: &Rig, interface: &str, worker: &str, extra: &str) -> common::Process {
     let [v4, v6] = common::both(rig, common::HTTP);
     let http = format!(
         "[[listener]]\nname = \"web\"\naddresses = [\"{v4}\", \"{v6}\"]\nservice = \"http\"\n{extra}"
     );
-    let config = common::config(rig, &http).replace("[worker]\n", &format!("[worker]\ncores = {cores}\n"));
+    let config = common::config(rig, &http).replace("[worker]\n", &format!("{interface}[worker]\n{worker}"));
     common::Process::ready(rig, &config)
 }

@@ -200,6 +200,53 @@ fn ten_thousand_frames_there_and_back_and_none_is_lost_track_of() {
 }
 
 #[test]
+fn a_backlog_of_answers_does_not_hold_up_reception_and_is_sent_at_once_when_nothing_waits() {
+    const WAITING: u64 = 200;
+    const BACKLOG: u64 = 600;
+    /// Four of the kernel's batches of 32.
+    const AT_ONCE: u64 = 128;
+    let rig = rig_or_skip!(RigConfig::default());
+    let mut server = open_or_panic(&rig, &config(&rig));
+    let mut client = open_client(&rig);
+    let (server_mac, client_mac) = (server.report.mac, client.report.mac);
+    let mut template = bare_tcp(&rig, 2000);
+    template[..6].copy_from_slice(&server_mac.0);
+    template[6..12].copy_from_slice(&client_mac.0);
+    let put = |port: &mut XskPort, frames: u64| {
+        for _ in 0..frames {
+            let mut frame = port.alloc().unwrap();
+            port.buffer(&mut frame)[..54].copy_from_slice(&template);
+            port.set_len(&mut frame, 54);
+            assert!(port.send(frame));
+        }
+    };
+    let (c, s) = (&mut client.ports[0], &mut server.ports[0]);
+    put(c, WAITING);
+    let started = Instant::now();
+    while s.depths().rx[0] < WAITING {
+        c.flush().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", s.depths());
+    }
+    put(s, BACKLOG);
+    let mut burst = Vec::with_capacity(64);
+    let mut left = BACKLOG;
+    // While a burst or more is waiting, so much and no more.
+    for received in [0, 64, 128] {
+        s.flush().unwrap();
+        assert_eq!(s.depths().tx[0], left - AT_ONCE, "after {received} frames");
+        left -= AT_ONCE;
+        assert_eq!(s.rx(&mut burst), 64);
+        burst.drain(..).for_each(|frame| s.free(frame));
+    }
+    // Eight are left.
+    s.flush().unwrap();
+    assert_eq!(s.depths().tx[0], 0);
+    s.rx(&mut burst);
+    burst.drain(..).for_each(|frame| s.free(frame));
+    assert_nothing_leaked(&server.ports);
+}
+
+#[test]
 fn a_full_transmit_ring_refuses_and_keeps_its_books() {
     let rig = rig_or_skip!(RigConfig::default());
     let mut opened = open_or_panic(&rig, &config(&rig));
