@@ -80,3 +80,14 @@ fn threads(interface: &str) -> io::Result<BTreeSet<(u32, i32)>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_a_core_is_written_as_the_kernel_reads_it() {
+        let masks = [0, 1, 31, 32, 70].map(rps_mask);
+        assert_eq!(masks, ["1", "2", "80000000", "1,00000000", "40,00000000,00000000"]);
+    }
+}
