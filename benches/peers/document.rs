@@ -137,11 +137,12 @@ fn peers(out: &mut String, f: &Figures<'_>) {
     };
     row("connections a second", &|s| spread(s, "conn_per_s", Unit::PerSecond));
     row("CPU-seconds a million, of the core", &|s| spread(s, "cpu_s_per_million", Unit::Count));
-    let plain: [(&str, &str, Unit); 9] = [
+    let plain: [(&str, &str, Unit); 10] = [
         ("CPU-seconds a million, by threads", "threads_s_per_million", Unit::Count),
         ("core busy, share", "core_busy", Unit::Count),
         ("connections at a time (best of those tried)", "concurrency", Unit::Count),
         ("share of errors, at most", "errors_share", Unit::Count),
+        ("turns at the common rate taken again", "common_repeated", Unit::Count),
         ("close p50, at its limit", "full_close_ms_p50", Unit::Ms),
         ("close p99, at its limit", "full_close_ms_p99", Unit::Ms),
         ("close p50, at the common rate", "close_ms_p50", Unit::Ms),

@@ -43,6 +43,8 @@ struct Lane {
     concurrency: u32,
     full: Vec<Turn>,
     common: Vec<Turn>,
+    /// Turns at the common rate that were taken again.
+    repeated: u32,
 }
 
 /// Connections a second and core time of one run.
@@ -119,7 +121,13 @@ pub fn run(bed: &Bed, cores: Cores, effort: Effort, say: &mut dyn FnMut(&str)) -
     let rate = COMMON * lanes.iter().map(|l| median(l, |t| t.conn_per_s)).fold(f64::INFINITY, f64::min);
     for round in 1..=effort.rounds {
         for (lane, kind) in lanes.iter_mut().zip(Kind::ALL) {
-            let t = open(bed, cores, kind, rate, effort.turn)?;
+            // At a rate that each server bears with ease, too many errors are a bad moment of the machine. Once more, and
+            // counted: one that fails twice does not bear it.
+            let t = open(bed, cores, kind, rate, effort.turn).or_else(|e| {
+                say(&format!("round {round} at {rate:.0}/s, {}: again, after {e:#}", kind.as_str()));
+                lane.repeated += 1;
+                open(bed, cores, kind, rate, effort.turn)
+            })?;
             say(&format!(
                 "round {round} at {rate:.0}/s, {}: close p50 {:.3} ms, p99 {:.3} ms",
                 kind.as_str(),
@@ -168,6 +176,7 @@ fn figures(lane: &Lane) -> Value {
         "errors_share": full(|t| t.errors).max,
         "concurrency": lane.concurrency,
         "rounds": lane.full.len(),
+        "common_repeated": lane.repeated,
         "full_close_ms_p50": full(|t| t.close_ms[0]).median,
         "full_close_ms_p99": full(|t| t.close_ms[1]).median,
         "close_ms_p50": common(|t| t.close_ms[0]),

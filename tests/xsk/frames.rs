@@ -131,16 +131,21 @@ fn open_client(rig: &Rig) -> Opened {
     rig.client_ns().run_in(|| open(&config)).unwrap().unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// Server and client, open, and a frame from the one to the other.
+fn both_ends(rig: &Rig) -> (Opened, Opened, Vec<u8>) {
+    let server = open_or_panic(rig, &config(rig));
+    let client = open_client(rig);
+    let mut frame = bare_tcp(rig, 2000);
+    frame[..6].copy_from_slice(&server.report.mac.0);
+    frame[6..12].copy_from_slice(&client.report.mac.0);
+    (server, client, frame)
+}
+
 #[test]
 fn ten_thousand_frames_there_and_back_and_none_is_lost_track_of() {
     const FRAMES: u64 = 20_000;
     let rig = rig_or_skip!(RigConfig::default());
-    let mut server = open_or_panic(&rig, &config(&rig));
-    let mut client = open_client(&rig);
-    let (server_mac, client_mac) = (server.report.mac, client.report.mac);
-    let mut template = bare_tcp(&rig, 2000);
-    template[..6].copy_from_slice(&server_mac.0);
-    template[6..12].copy_from_slice(&client_mac.0);
+    let (mut server, mut client, template) = both_ends(&rig);
 
     let started = Instant::now();
     let (mut sent, mut back, mut served) = (0, 0, 0);
@@ -206,12 +211,7 @@ fn a_backlog_of_answers_does_not_hold_up_reception_and_is_sent_at_once_when_noth
     /// Four of the kernel's batches of 32.
     const AT_ONCE: u64 = 128;
     let rig = rig_or_skip!(RigConfig::default());
-    let mut server = open_or_panic(&rig, &config(&rig));
-    let mut client = open_client(&rig);
-    let (server_mac, client_mac) = (server.report.mac, client.report.mac);
-    let mut template = bare_tcp(&rig, 2000);
-    template[..6].copy_from_slice(&server_mac.0);
-    template[6..12].copy_from_slice(&client_mac.0);
+    let (mut server, mut client, template) = both_ends(&rig);
     let put = |port: &mut XskPort, frames: u64| {
         for _ in 0..frames {
             let mut frame = port.alloc().unwrap();
