@@ -14,6 +14,7 @@ use finwheel::control::{ClientSettings, Cores, Outcome, Settings, Terminator};
 use finwheel::rig::{Rig, SERVER_INTERFACE};
 use finwheel::service::{Context, Service};
 use finwheel::shard::Capacity;
+use finwheel::tcp::config::KeepAlive;
 use finwheel::tcp::record::CloseRecord;
 use finwheel::wire::{Endpoint, Tuple};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -71,10 +72,14 @@ impl Client {
         let talks = Dialer(Arc::default());
         let addresses: [IpAddr; 2] = [rig.server_v4().unwrap().into(), rig.server_v6().unwrap().into()];
         let service = talks.clone();
+        let mut client = ClientSettings::new(&addresses, move || service.clone());
+        // A RST that is lost is not sent again: who has nothing in flight by then learns of it by asking only.
+        let (idle, interval) = (Duration::from_secs(3), Duration::from_secs(1));
+        client.limits.keep_alive = Some(KeepAlive { idle, interval, probes: 5 });
         let settings = Settings {
             capacity: Capacity { connections: 2048, half_open: 64, time_wait: 4096, chunks: 16_384 },
             cores: Cores::Unpinned,
-            client: Some(ClientSettings::new(&addresses, move || service.clone())),
+            client: Some(client),
             ..Settings::new(SERVER_INTERFACE)
         };
         let started = rig.server_ns().run_in(|| Terminator::start(&settings)).unwrap();
