@@ -88,8 +88,9 @@ impl<P: Port> Shard<P> {
             room.copy_from_slice(bytes);
             self.port.set_len(&mut frame, bytes.len());
             let mut s = Staged::default();
-            let staged = stage(&mut self.port, &mut self.core, frame, false, &mut s);
-            if let Some(frame) = s.frame.take().filter(|_| staged) {
+            if stage(&mut self.port, &mut self.core, frame, false, &mut s)
+                && let Some(frame) = s.frame.take()
+            {
                 let route = Route { hops: f.route.hops.saturating_sub(1), ..f.route };
                 self.process(frame, &s, route);
             }

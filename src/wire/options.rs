@@ -170,19 +170,19 @@ pub(crate) const MAX_OPTION_WORDS: usize = MAX_OPTIONS_LEN / 4;
 pub(crate) fn words(options: &Options, to: &mut [u32; MAX_OPTION_WORDS]) -> usize {
     let mut w = Writer { to, at: 0 };
     if let Some(mss) = options.mss {
-        w.put(word(MSS, MSS_LEN as u8, mss));
+        w.put(mss_word(mss));
     }
     if let Some(ts) = options.timestamps {
         let before =
             if options.sack_permitted { (SACK_PERMITTED, SACK_PERMITTED_LEN as u8) } else { (NOP, NOP) };
-        w.put(word(before.0, before.1, u16::from_be_bytes([TIMESTAMPS, TIMESTAMPS_LEN as u8])));
+        w.put(word(before.0, before.1, STAMPS));
         w.put(ts.val);
         w.put(ts.ecr);
     } else if options.sack_permitted {
         w.put(word(NOP, NOP, u16::from_be_bytes([SACK_PERMITTED, SACK_PERMITTED_LEN as u8])));
     }
     if let Some(shift) = options.window_scale {
-        w.put(word(NOP, WINDOW_SCALE, u16::from_be_bytes([WINDOW_SCALE_LEN as u8, shift])));
+        w.put(scale_word(shift));
     }
     if options.sack_len != 0 {
         let blocks = sack_blocks_that_fit(options, 4 * w.at);
@@ -200,20 +200,25 @@ pub(crate) fn words(options: &Options, to: &mut [u32; MAX_OPTION_WORDS]) -> usiz
 /// Timestamps alone, as [`words`] writes them.
 #[inline]
 pub(super) const fn timestamp_words(ts: Timestamps) -> [u32; 3] {
-    [word(NOP, NOP, u16::from_be_bytes([TIMESTAMPS, TIMESTAMPS_LEN as u8])), ts.val, ts.ecr]
+    [word(NOP, NOP, STAMPS), ts.val, ts.ecr]
 }
 
 /// All that a SYN can have, as [`words`] writes it.
 #[inline]
 pub(super) const fn syn_words(mss: u16, ts: Timestamps, shift: u8) -> [u32; 5] {
-    let stamps = u16::from_be_bytes([TIMESTAMPS, TIMESTAMPS_LEN as u8]);
-    [
-        word(MSS, MSS_LEN as u8, mss),
-        word(SACK_PERMITTED, SACK_PERMITTED_LEN as u8, stamps),
-        ts.val,
-        ts.ecr,
-        word(NOP, WINDOW_SCALE, u16::from_be_bytes([WINDOW_SCALE_LEN as u8, shift])),
-    ]
+    let permitted = word(SACK_PERMITTED, SACK_PERMITTED_LEN as u8, STAMPS);
+    [mss_word(mss), permitted, ts.val, ts.ecr, scale_word(shift)]
+}
+
+/// Kind and length of the timestamps: the second half of the word before them.
+const STAMPS: u16 = u16::from_be_bytes([TIMESTAMPS, TIMESTAMPS_LEN as u8]);
+
+const fn mss_word(mss: u16) -> u32 {
+    word(MSS, MSS_LEN as u8, mss)
+}
+
+const fn scale_word(shift: u8) -> u32 {
+    word(NOP, WINDOW_SCALE, u16::from_be_bytes([WINDOW_SCALE_LEN as u8, shift]))
 }
 
 const fn word(first: u8, second: u8, rest: u16) -> u32 {
